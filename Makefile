@@ -1,0 +1,95 @@
+# `make demo` and `make test` are the only commands you need. On a machine with Python 3.11 or newer
+# and nothing else, each first makes .venv from requirements.lock. Works with GNU make 3.81 (macOS).
+
+# The first of these that is new enough and can make a virtual environment is taken.
+PYTHON = python3.13 python3.12 python3.11 python3
+UV_VERSION = 0.13.9
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+PIP_OPTIONS := -qq --no-input --disable-pip-version-check
+SOURCES = $(wildcard flows tasks maintenance deployments benchmarks tests)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lock clean
+
+# Prefect takes twice as long to import without byte code, and every run of a flow imports it.
+unexport PYTHONDONTWRITEBYTECODE
+
+# The stamp names the folder it was made in: a .venv that was moved or copied, or whose Python is
+# gone, is made anew, as is one without a stamp (an install that was interrupted).
+$(shell [ ! -e $(STAMP) ] || { [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] && $(RUN) -c ''; } 2>/dev/null \
+	|| rm -f $(STAMP))
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP) ## Show the whole system with sample data (ONCE=1: end by itself; SIZE=n: submissions)
+	@exec $(RUN) -m deployments.demo $(if $(ONCE),--once) $(if $(SIZE),--size $(SIZE))
+
+test: $(STAMP) ## Run the tests (ARGS='-k name -x': options of pytest)
+	@exec $(RUN) -m pytest $(ARGS)
+
+check: $(STAMP) ## Check format, lint and types
+	@$(RUN) -m ruff format --check --quiet . || { echo "Format: run 'make format'" >&2; exit 1; }
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m mypy --no-error-summary $(SOURCES)
+	@echo "Format, lint and types are fine"
+
+format: $(STAMP) ## Format the code and repair what lint can repair
+	@$(RUN) -m ruff check --quiet --fix-only .
+	@$(RUN) -m ruff format .
+
+lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files (UPGRADE=1: to newest versions)
+	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) --extra embedded --extra dev)
+	@cp requirements.lock requirements-runtime.lock  # what is locked there is taken here, too
+	$(call lock,requirements-runtime.lock)
+
+clean: ## Remove .venv and everything else that was made
+	@rm -rf $(VENV) .venv-lock build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Prints "ready PYTHON", or "incomplete PYTHON" for one without the means to make a .venv.
+FIND_PYTHON = found=; for python in $(PYTHON); do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+	$$python -c 'import ensurepip, venv' >/dev/null 2>&1 && { found="ready $$python"; break; }; \
+	found="$${found:-incomplete $$python}"; \
+	done; echo $$found
+
+define require-python
+$(eval FOUND := $(shell $(FIND_PYTHON)))
+$(if $(FOUND),,$(error Python 3.11 or newer is needed and was not found. Install it \
+(Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.13)))
+$(if $(filter ready,$(FOUND)),,$(error $(lastword $(FOUND)) cannot make a virtual environment. \
+Install what it lacks (Debian, Ubuntu: apt install $(lastword $(FOUND))-venv)))
+endef
+
+# With a stamp that is merely older than the lock the .venv is brought up to date in place. The lock
+# is complete, hence --no-deps: pip before 24 (Debian 12 has 23.0) trips over extras with hashes.
+$(STAMP): requirements.lock pyproject.toml
+	$(if $(wildcard $(STAMP)),,$(require-python))
+	@if [ -e $@ ]; then echo "Bringing $(VENV) up to date with requirements.lock ..."; rm -f $@; \
+	else echo "Making $(VENV) with $(lastword $(FOUND)) ..."; \
+		$(lastword $(FOUND)) -m venv --clear $(VENV); fi
+	@echo "Installing the packages of requirements.lock (a minute or two the first time) ..."
+	@$(RUN) -m pip install $(PIP_OPTIONS) --no-compile --require-hashes --no-deps -r requirements.lock
+	@$(RUN) -m pip install $(PIP_OPTIONS) --no-compile --no-deps --no-build-isolation --editable .
+	@echo "Compiling byte code ..."
+	@$(RUN) -m compileall -qq -j 0 $(VENV)/lib $(SOURCES) || true  # some ship templates, not Python
+	@pwd -P > $@
+	@echo "$(VENV) is ready"
+
+.venv-lock/bin/uv:
+	$(require-python)
+	@$(lastword $(FOUND)) -m venv --clear .venv-lock
+	@.venv-lock/bin/python -m pip install $(PIP_OPTIONS) uv==$(UV_VERSION)
+
+# One file for all platforms and Python versions, with a hash for every file of every package.
+define lock
+@.venv-lock/bin/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
+	--generate-hashes $(2) --output-file $(1) pyproject.toml
+@{ echo "# Made from pyproject.toml by 'make lock': do not edit. It is complete:"; \
+	echo "# pip install --require-hashes --no-deps -r $(1)"; cat $(1); } > $(1).new
+@mv $(1).new $(1)
+endef
