@@ -1,0 +1,45 @@
+"""Validibot's tables, as far as the jobs touch them: SQLAlchemy Core, no ORM.
+
+`metadata.create_all(engine)` builds a database that behaves like a migrated Validibot: the same
+columns, nullability, checks, unique rules, deferred foreign keys and indexes, under their names.
+Foreign keys to tables that no job touches are left out.
+"""
+
+from maintenance.schema.application import (
+    organizations,
+    projects,
+    users,
+    validators,
+    workflow_steps,
+    workflows,
+)
+from maintenance.schema.base import metadata
+from maintenance.schema.expiring import callback_receipts, idempotency_keys, sessions
+from maintenance.schema.outputs import artifacts, evidence, findings, input_traces
+from maintenance.schema.runs import attempts, run_summaries, runs, step_run_summaries, step_runs
+from maintenance.schema.submissions import input_files, purge_retries, submissions
+
+__all__ = [
+    "artifacts",
+    "attempts",
+    "callback_receipts",
+    "evidence",
+    "findings",
+    "idempotency_keys",
+    "input_files",
+    "input_traces",
+    "metadata",
+    "organizations",
+    "projects",
+    "purge_retries",
+    "run_summaries",
+    "runs",
+    "sessions",
+    "step_run_summaries",
+    "step_runs",
+    "submissions",
+    "users",
+    "validators",
+    "workflow_steps",
+    "workflows",
+]

@@ -1,0 +1,113 @@
+"""The literals that are stored in the tables, as Validibot spells them.
+
+A member is its text (`RunStatus.RUNNING == "RUNNING"`), so it can be bound to a statement as it is.
+The groups are tuples: their order is the order of the literals in the database's constraints.
+"""
+
+from enum import StrEnum
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+    TIMED_OUT = "TIMED_OUT"
+
+
+class StepStatus(StrEnum):
+    """Where a step of a run stands."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+
+
+class AttemptState(StrEnum):
+    """Where one attempt at a step stands; the last four are final."""
+
+    PENDING = "PENDING"
+    DISPATCHING = "DISPATCHING"
+    RUNNING = "RUNNING"
+    UNKNOWN = "UNKNOWN"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+    TIMED_OUT = "TIMED_OUT"
+
+
+class ErrorCategory(StrEnum):
+    """Why a run did not succeed; blank for a run that did."""
+
+    VALIDATION_FAILED = "VALIDATION_FAILED"
+    TIMEOUT = "TIMEOUT"
+    OOM = "OOM"
+    RUNTIME_ERROR = "RUNTIME_ERROR"
+    SYSTEM_ERROR = "SYSTEM_ERROR"
+
+
+class InputRetention(StrEnum):
+    """How long a submission's content is kept."""
+
+    DO_NOT_STORE = "DO_NOT_STORE"
+    STORE_1_DAY = "STORE_1_DAY"
+    STORE_7_DAYS = "STORE_7_DAYS"
+    STORE_30_DAYS = "STORE_30_DAYS"
+    STORE_PERMANENTLY = "STORE_PERMANENTLY"
+
+
+class OutputRetention(StrEnum):
+    """How long a run's outputs are kept."""
+
+    DO_NOT_STORE = "DO_NOT_STORE"
+    STORE_1_DAY = "STORE_1_DAY"
+    STORE_7_DAYS = "STORE_7_DAYS"
+    STORE_30_DAYS = "STORE_30_DAYS"
+    STORE_90_DAYS = "STORE_90_DAYS"
+    STORE_1_YEAR = "STORE_1_YEAR"
+    STORE_PERMANENTLY = "STORE_PERMANENTLY"
+
+
+class EvidenceAvailability(StrEnum):
+    """Whether a run's evidence manifest was written."""
+
+    GENERATED = "GENERATED"
+    FAILED = "FAILED"
+
+
+class IdempotencyKeyStatus(StrEnum):
+    """Whether the request of an idempotency key has been answered."""
+
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+
+
+class CallbackReceiptStatus(StrEnum):
+    """What became of a callback."""
+
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    REJECTED = "REJECTED"
+
+
+TERMINAL_RUN_STATUSES = (
+    RunStatus.SUCCEEDED,
+    RunStatus.FAILED,
+    RunStatus.CANCELED,
+    RunStatus.TIMED_OUT,
+)
+"""A run in any other status is active, an unknown one included."""
+
+ACTIVE_STEP_STATUSES = (StepStatus.PENDING, StepStatus.RUNNING)
+
+ACTIVE_ATTEMPT_STATES = (
+    AttemptState.PENDING,
+    AttemptState.DISPATCHING,
+    AttemptState.RUNNING,
+    AttemptState.UNKNOWN,
+)
