@@ -1,0 +1,131 @@
+"""What each job may read and write, column by column.
+
+The one source for three things: the schema check at the start of a run (SPEC 2.11), the grants of
+the database role in `docs/database-role.sql`, and a test that runs every job under that role. A
+statement that uses more than is declared here fails there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Columns = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Access:
+    """The columns that a job selects, updates and inserts, and the tables it deletes from.
+
+    `ctid` is the row's place in the table; selecting it is a right of its own. A table that is
+    only locked (FOR UPDATE) is among the updated ones.
+    """
+
+    select: Columns
+    update: Columns = field(default_factory=dict)
+    insert: Columns = field(default_factory=dict)
+    delete: tuple[str, ...] = ()
+
+    def columns(self) -> dict[str, set[str]]:
+        """Return every column that is used, by table, without system columns."""
+        used: dict[str, set[str]] = {table: set() for table in self.delete}
+        for part in (self.select, self.update, self.insert):
+            for table, names in part.items():
+                used.setdefault(table, set()).update(names)
+        return {table: names - {"ctid"} for table, names in used.items()}
+
+
+PURGE_QUEUE_COLUMNS = (
+    "submission_id",
+    "created_at",
+    "last_attempt_at",
+    "next_retry_at",
+    "attempt_count",
+    "last_error",
+)
+
+PURGE_SUBMISSIONS = Access(
+    select={
+        "submissions_submission": (
+            "ctid",
+            "id",
+            "created",
+            "input_file",
+            "retention_policy",
+            "expires_at",
+            "content_purged_at",
+        ),
+        "submissions_submissioninputfile": (
+            "id",
+            "submission_id",
+            "input_file",
+            "file_purged_at",
+        ),
+        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+        "validations_validationrun": (
+            "id",
+            "submission_id",
+            "org_id",
+            "status",
+            "ended_at",
+            "short_description",
+        ),
+        "validations_validationsteprun": ("id", "validation_run_id", "input_values"),
+        "validations_executionattempt": (
+            "id",
+            "step_run_id",
+            "execution_bundle_uri",
+            "input_envelope_uri",
+            "input_envelope_sha256",
+            "input_evidence_snapshot",
+        ),
+        "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
+    },
+    update={
+        "submissions_submission": (
+            "modified",
+            "name",
+            "content",
+            "input_file",
+            "original_filename",
+            "metadata",
+            "retention_policy",
+            "expires_at",
+            "content_purged_at",
+        ),
+        "submissions_submissioninputfile": (
+            "modified",
+            "input_file",
+            "original_filename",
+            "content_type",
+            "file_purged_at",
+            "metadata",
+        ),
+        "submissions_purgeretry": (
+            "last_attempt_at",
+            "next_retry_at",
+            "attempt_count",
+            "last_error",
+        ),
+        "validations_validationrun": ("short_description",),
+        "validations_validationsteprun": ("input_values",),
+        "validations_executionattempt": (
+            "execution_bundle_uri",
+            "input_envelope_uri",
+            "input_envelope_sha256",
+            "input_evidence_snapshot",
+        ),
+        "validations_resolvedinputtrace": ("value_snapshot",),
+    },
+    insert={"submissions_purgeretry": PURGE_QUEUE_COLUMNS},
+    delete=("submissions_purgeretry",),
+)
+
+CLEAR_SESSIONS = Access(
+    select={"django_session": ("ctid", "expire_date")},
+    update={"django_session": ("expire_date",)},
+    delete=("django_session",),
+)
+
+ACCESS: Mapping[str, Access] = {
+    "purge-expired-submissions": PURGE_SUBMISSIONS,
+    "clear-sessions": CLEAR_SESSIONS,
+}

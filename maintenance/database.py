@@ -1,0 +1,100 @@
+"""Connections to Validibot's database: always with time-outs, always named, errors made safe."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache
+
+from psycopg import Connection as DriverConnection
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+
+from maintenance.settings import Settings
+from maintenance.transient import translate
+
+APPLICATION = "validibot-maintenance"
+MAX_NAME_BYTES = 63
+"""PostgreSQL cuts application_name after so many bytes."""
+
+
+@cache
+def engine_for(settings: Settings, job: str) -> Engine:
+    """Return this process's engine for a job; made once.
+
+    Every connection is named after the job and carries lock, statement and idle time-outs (SPEC
+    2.4). READ COMMITTED is set explicitly: the re-check after a claim relies on seeing what was
+    committed meanwhile, whatever the role's default is.
+    """
+    engine = create_engine(
+        settings.url,
+        pool_size=2,
+        max_overflow=0,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": max(2, round(settings.connect_timeout_seconds)),
+            "application_name": f"{APPLICATION} {job}"[:MAX_NAME_BYTES],
+        },
+    )
+    session = session_parameters(settings)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: DriverConnection, _record: object) -> None:
+        configure(connection, session)
+
+    return engine
+
+
+def session_parameters(settings: Settings) -> dict[str, str]:
+    """Return the server parameters that every connection gets; times in milliseconds."""
+    return {
+        "lock_timeout": _milliseconds(settings.lock_timeout_seconds),
+        "statement_timeout": _milliseconds(settings.statement_timeout_seconds),
+        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_timeout_seconds),
+        # A backend whose client was killed gives up within seconds, and with it its locks.
+        "client_connection_check_interval": "2000",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "default_transaction_isolation": "read committed",
+        "timezone": "UTC",
+    }
+
+
+def configure(connection: DriverConnection, parameters: dict[str, str]) -> None:
+    """Set server parameters on a new connection, skipping those that the server does not know."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config(p.name, p.value, false)"
+            " FROM unnest(%s::text[], %s::text[]) AS p(name, value)"
+            " JOIN pg_settings USING (name)",
+            (list(parameters), list(parameters.values())),
+        )
+    connection.commit()
+
+
+@contextmanager
+def transaction(engine: Engine, *, read_only: bool = False) -> Iterator[Connection]:
+    """Run one transaction: committed at the end, rolled back on any error.
+
+    Raises:
+        DatabaseError: a statement failed; the driver's error, which may quote row contents, is
+            replaced by one that does not.
+    """
+    try:
+        with engine.connect() as connection, connection.begin():
+            if read_only:
+                connection.execute(text("SET TRANSACTION READ ONLY"))
+            yield connection
+    except DBAPIError as error:
+        raise translate(error) from None
+
+
+def database_clock(connection: Connection) -> datetime:
+    """Return the database's time, the only clock that cutoffs come from (SPEC 2.1)."""
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))

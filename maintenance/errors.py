@@ -1,0 +1,45 @@
+"""The errors of this project. Each one's text is written for the operator who reads it in a run."""
+
+
+class MaintenanceError(Exception):
+    """Base of every error that is raised on purpose."""
+
+
+class SettingsError(MaintenanceError):
+    """A setting has a value that is not allowed; the text names the variable and what is."""
+
+
+class ParameterError(MaintenanceError, ValueError):
+    """A parameter of a run is not allowed; nothing was touched."""
+
+
+class SchemaMismatch(MaintenanceError):
+    """The database lacks tables or columns that the job uses; nothing was touched."""
+
+
+class StorageError(MaintenanceError):
+    """The storage as a whole cannot be used (a missing root, a backend that is not installed)."""
+
+
+class UnsafeKey(MaintenanceError):
+    """A file name that would leave its storage root, or names what is never deleted."""
+
+
+class GuardLost(MaintenanceError):
+    """The connection that holds the job's lock is gone, so another run may have started."""
+
+
+class DatabaseError(MaintenanceError):
+    """A statement failed. The text is the server's primary message only: never row contents."""
+
+
+class TransientDatabaseError(DatabaseError):
+    """A statement failed for a reason that passes: connection, time-out, deadlock, restart."""
+
+
+class LockTimeout(TransientDatabaseError):
+    """A row was locked by somebody else for longer than the lock time-out."""
+
+
+class RowRefused(DatabaseError):
+    """The database refused a value (a constraint, a trigger): one row's fault, not the run's."""

@@ -1,0 +1,145 @@
+"""One run of a job at a time (SPEC 2.8).
+
+The guard is a session-level advisory lock in the application's database, on a connection of its
+own. It dies with its holder: a killed run's connection closes and the lock is free. It needs a
+direct connection or a pooler in session mode; behind a pooler in transaction mode it would not
+hold.
+"""
+
+import logging
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from zlib import crc32
+
+from psycopg import Connection as DriverConnection
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from maintenance.database import MAX_NAME_BYTES, configure, session_parameters
+from maintenance.errors import GuardLost
+from maintenance.settings import Settings
+from maintenance.transient import translate
+
+LOCK_SPACE = 0x56424D54
+"""First half of the lock's key ("VBMT"); the second is the checksum of the job's name."""
+
+HOLDER = text(
+    "SELECT a.pid, a.application_name, a.backend_start FROM pg_locks l"
+    " JOIN pg_stat_activity a USING (pid)"
+    " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND l.classid = :space AND l.objid = :key"
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The run that holds a job's guard."""
+
+    pid: int
+    run_id: uuid.UUID | None
+    since: datetime | None
+
+    def __str__(self) -> str:
+        """Name the run as an operator would look for it."""
+        run = f"flow run {self.run_id}" if self.run_id else "another run"
+        since = f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
+        return f"{run} holds the job (database session {self.pid}{since})"
+
+
+@dataclass
+class Guard:
+    """The state of a job's lock: ours, or held by somebody else."""
+
+    job: str
+    connection: Connection
+    holder: Holder | None = None
+
+    @property
+    def acquired(self) -> bool:
+        """Whether this run may act."""
+        return self.holder is None
+
+    def check(self) -> None:
+        """Make sure that the lock is still ours.
+
+        Raises:
+            GuardLost: its connection is gone, so another run may have taken over.
+        """
+        try:
+            self.connection.execute(text("SELECT 1"))
+        except DBAPIError as error:
+            message = f"the connection that guards {self.job} is lost: {translate(error)}"
+            raise GuardLost(message) from None
+
+
+@contextmanager
+def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Guard]:
+    """Try to take the job's lock, without waiting, for as long as the block lasts.
+
+    Its connection is named `<job>/<flow run id>`, so that whoever is turned away can say which
+    run holds the job.
+    """
+    name = f"{job}/{(run_id or uuid.UUID(int=0)).hex}"
+    if len(name) > MAX_NAME_BYTES:
+        message = f"the name of job {job} is too long for the guard"
+        raise ValueError(message)
+    engine = create_engine(
+        settings.url,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": max(2, round(settings.connect_timeout_seconds)),
+            "application_name": name,
+        },
+    )
+    parameters = session_parameters(settings) | {"idle_session_timeout": "0"}
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: DriverConnection, _record: object) -> None:
+        configure(connection, parameters)
+
+    try:
+        connection = engine.connect()
+    except DBAPIError as error:
+        raise translate(error) from None
+    try:
+        yield _acquire(connection, job)
+    finally:
+        try:
+            connection.close()
+        except DBAPIError as error:
+            logger.warning("guard of %s: %s", job, translate(error))
+
+
+def _acquire(connection: Connection, job: str) -> Guard:
+    # The key's halves are signed in the function's parameters and unsigned in pg_locks.
+    key = crc32(job.encode())
+    signed = key - 2**32 if key >= 2**31 else key
+    try:
+        taken = connection.execute(
+            text("SELECT pg_try_advisory_lock(:space, :key)"),
+            {"space": LOCK_SPACE, "key": signed},
+        ).scalar_one()
+        if taken:
+            return Guard(job, connection)
+        row = connection.execute(HOLDER, {"space": LOCK_SPACE, "key": key}).first()
+    except DBAPIError as error:
+        raise translate(error) from None
+    if row is None:
+        return Guard(job, connection, Holder(0, None, None))
+    return Guard(job, connection, Holder(row.pid, _run_id(row.application_name), row.backend_start))
+
+
+def _run_id(application_name: str) -> uuid.UUID | None:
+    match = re.search(r"/([0-9a-f]{32})$", application_name or "")
+    found = uuid.UUID(match.group(1)) if match else None
+    return found if found and found.int else None

@@ -1,0 +1,180 @@
+"""What a run did: the typed report of SPEC 2.7, and the tally that its batches add up to."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_FAILURES = 20
+"""So many failures are listed with their cause; the count is always complete."""
+
+FINGERPRINT_MODULUS = 2**128
+
+
+class StopReason(StrEnum):
+    """Why a run ended."""
+
+    DRAINED = "drained"
+    TIME_BUDGET = "time_budget"
+    MAX_BATCHES = "max_batches"
+    SKIPPED = "skipped"
+    ERROR = "error"
+
+
+class Failure(BaseModel):
+    """One item that could not be done, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    item: str
+    cause: str
+
+
+@dataclass
+class BatchResult:
+    """What one or more batches did; adds up with `+=`."""
+
+    selected: int = 0
+    done: int = 0
+    failed: int = 0
+    deferred: int = 0
+    skipped: int = 0
+    batches: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
+    unknown_policies: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    bytes: int = 0
+    fingerprint: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    oldest: datetime | None = None
+    newest: datetime | None = None
+
+    def fail(self, item: str, cause: str) -> None:
+        """Record one item's failure."""
+        self.failed += 1
+        if len(self.failures) < MAX_FAILURES:
+            self.failures.append(Failure(item=item, cause=cause))
+
+    def __iadd__(self, other: "BatchResult") -> Self:
+        """Add another result to this one."""
+        for name in ("selected", "done", "failed", "deferred", "skipped", "batches"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.rows.update(other.rows)
+        self.repaired.update(other.repaired)
+        self.unknown_policies.update(other.unknown_policies)
+        self.files += other.files
+        self.bytes += other.bytes
+        self.fingerprint = (self.fingerprint + other.fingerprint) % FINGERPRINT_MODULUS
+        self.failures = [*self.failures, *other.failures][:MAX_FAILURES]
+        self.oldest = min(filter(None, (self.oldest, other.oldest)), default=None)
+        self.newest = max(filter(None, (self.newest, other.newest)), default=None)
+        return self
+
+
+class Overdue(BaseModel):
+    """What is past its deadline after the run: how many rows, and the age of the oldest."""
+
+    rows: int
+    oldest_age_seconds: float | None = None
+
+
+class Report(BaseModel):
+    """The result of one run of one job.
+
+    `selected` items were claimed (in a dry run: would be); `done` succeeded, `failed` did not,
+    `deferred` were left for later because the application uses them, `skipped` needed nothing.
+    `rows_by_table` counts rows changed or deleted. `fingerprint` is the sum of the selected
+    identifiers: two runs that selected the same items show the same one, whatever the order.
+    """
+
+    job: str
+    dry_run: bool
+    as_of: datetime
+    selected: int = 0
+    done: int = 0
+    failed: int = 0
+    deferred: int = 0
+    skipped: int = 0
+    rows_by_table: dict[str, int] = Field(default_factory=dict)
+    repaired: dict[str, int] = Field(default_factory=dict)
+    unknown_policies: dict[str, int] = Field(default_factory=dict)
+    files: int = 0
+    bytes: int = 0
+    fingerprint: str | None = None
+    cutoff: datetime | None = None
+    oldest: datetime | None = None
+    newest: datetime | None = None
+    batches: int = 0
+    duration_seconds: float = 0.0
+    stopped_because: StopReason = StopReason.DRAINED
+    message: str = ""
+    overdue: Overdue | None = None
+    failures: list[Failure] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+
+    def add(self, result: BatchResult) -> None:
+        """Take in what a slice of work did."""
+        for name in ("selected", "done", "failed", "deferred", "skipped", "batches"):
+            setattr(self, name, getattr(self, name) + getattr(result, name))
+        self.rows_by_table = _added(self.rows_by_table, result.rows)
+        self.repaired = _added(self.repaired, result.repaired)
+        self.unknown_policies = _added(self.unknown_policies, result.unknown_policies)
+        self.files += result.files
+        self.bytes += result.bytes
+        if result.fingerprint:
+            total = int(self.fingerprint or "0", 16) + result.fingerprint
+            self.fingerprint = f"{total % FINGERPRINT_MODULUS:032x}"
+        self.failures = [*self.failures, *result.failures][:MAX_FAILURES]
+        self.oldest = min(filter(None, (self.oldest, result.oldest)), default=None)
+        self.newest = max(filter(None, (self.newest, result.newest)), default=None)
+
+    @property
+    def items_failed(self) -> bool:
+        """Whether any item failed, so that the run must not look green."""
+        return self.failed > 0
+
+    def summary(self) -> str:
+        """Return one line for the run's state and for people in a hurry."""
+        if self.stopped_because is StopReason.SKIPPED:
+            return f"Skipped: {self.message}"
+        if self.stopped_because is StopReason.ERROR:
+            return f"Stopped by an error after {self.done:,} items: {self.message}"
+        if self.dry_run:
+            parts = [f"Dry run: {self.selected:,} selected, nothing changed"]
+        elif not (self.selected or self.repaired):
+            parts = ["Nothing to do"]
+        else:
+            parts = [f"{self.done:,} of {self.selected:,} done"]
+        counts = {"failed": self.failed, "deferred": self.deferred, "skipped": self.skipped}
+        parts += [f"{count:,} {name}" for name, count in counts.items() if count]
+        parts += [f"{count:,} {name}" for name, count in self.repaired.items() if count]
+        if self.files:
+            parts.append(f"{self.files:,} files ({human_bytes(self.bytes)})")
+        if self.stopped_because is not StopReason.DRAINED:
+            parts.append(f"stopped by {self.stopped_because}")
+        if self.overdue and self.overdue.rows and not self.dry_run:
+            parts.append(f"{self.overdue.rows:,} still overdue")
+        return ", ".join(parts)
+
+
+def _added(totals: dict[str, int], more: Counter[str]) -> dict[str, int]:
+    return {key: totals.get(key, 0) + more.get(key, 0) for key in {**totals, **more}}
+
+
+def human_bytes(size: int) -> str:
+    """Return a size in bytes as people read it, in powers of 1024."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:  # noqa: PLR2004 - the base of the units above
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} TiB"
+
+
+def human_age(seconds: float) -> str:
+    """Return an age as days, hours, minutes and seconds."""
+    return str(timedelta(seconds=round(seconds)))

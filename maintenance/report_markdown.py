@@ -1,0 +1,61 @@
+"""A report as people read it: Markdown for the Prefect UI."""
+
+from collections.abc import Mapping
+
+from maintenance.report import MAX_FAILURES, Report, human_age, human_bytes
+
+
+def to_markdown(report: Report) -> str:
+    """Return the report as Markdown."""
+    title = f"# {report.job}" + (" (dry run: nothing was changed)" if report.dry_run else "")
+    verb = "would be deleted" if report.dry_run else "deleted"
+    parts = [title, f"**{report.summary()}**", _facts(report)]
+    if report.selected or report.repaired:
+        parts.append(
+            "| selected | done | failed | deferred | skipped |\n|--:|--:|--:|--:|--:|\n"
+            f"| {report.selected:,} | {report.done:,} | {report.failed:,}"
+            f" | {report.deferred:,} | {report.skipped:,} |"
+        )
+    if report.files:
+        parts.append(f"Files {verb}: {report.files:,} ({human_bytes(report.bytes)})")
+    parts.append(_table("Rows by table", report.rows_by_table))
+    parts.append(_table("Repaired", report.repaired))
+    parts.append(_table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies))
+    if report.failures:
+        listed = "\n".join(f"- `{one.item}`: {_plain(one.cause)}" for one in report.failures)
+        more = f"\n\nThe first {MAX_FAILURES} of {report.failed:,}."
+        parts.append("## Failures\n\n" + listed + (more if report.failed > MAX_FAILURES else ""))
+    if report.warnings:
+        parts.append("## Warnings\n\n" + "\n".join(f"- {_plain(one)}" for one in report.warnings))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(report: Report) -> str:
+    facts = {
+        "Up to": f"{report.as_of:%Y-%m-%d %H:%M:%S} UTC",
+        "Stopped because": report.stopped_because.value.replace("_", " "),
+        "Took": f"{report.duration_seconds:,.1f} s, {report.batches:,} batches",
+    }
+    if report.cutoff is not None:
+        facts["Cutoff"] = f"{report.cutoff:%Y-%m-%d %H:%M:%S} UTC"
+    if report.oldest is not None and report.newest is not None:
+        facts["Oldest and newest row"] = (
+            f"{report.oldest:%Y-%m-%d %H:%M:%S} and {report.newest:%Y-%m-%d %H:%M:%S} UTC"
+        )
+    if report.overdue is not None:
+        age = report.overdue.oldest_age_seconds
+        oldest = f", the oldest for {human_age(age)}" if age is not None else ""
+        facts["Still overdue"] = f"{report.overdue.rows:,}{oldest}"
+    if report.fingerprint:
+        facts["Selection"] = f"`{report.fingerprint}`"
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _table(title: str, counts: Mapping[str, int]) -> str:
+    rows = [f"| {_plain(name)} | {count:,} |" for name, count in counts.items() if count]
+    return f"| {title} | |\n|---|--:|\n" + "\n".join(rows) if rows else ""
+
+
+def _plain(text: str) -> str:
+    """Keep text from the database or the file system from being read as Markdown."""
+    return text.replace("\n", " ").replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

@@ -1,0 +1,169 @@
+"""The settings, validated once (SPEC 8).
+
+Validibot's own variables are read under their own names, so that its env files can be reused;
+what is ours begins with `MAINTENANCE_`. A wrong value is one error that names the variable and
+never repeats what it held, because it may be a secret.
+"""
+
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from maintenance.errors import SettingsError
+
+DATABASE_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
+DRIVER = "postgresql+psycopg"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """Where Validibot's data is, and how gently to work on it."""
+
+    model_config = SettingsConfigDict(
+        extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    postgres_host: str | None = Field(None, validation_alias="POSTGRES_HOST")
+    postgres_port: int = Field(5432, ge=1, le=65_535, validation_alias="POSTGRES_PORT")
+    postgres_db: str = Field("validibot", validation_alias="POSTGRES_DB")
+    postgres_user: str | None = Field(None, validation_alias="POSTGRES_USER")
+    postgres_password: SecretStr | None = Field(None, validation_alias="POSTGRES_PASSWORD")
+
+    deployment_target: str | None = Field(None, validation_alias="DEPLOYMENT_TARGET")
+    storage_root: Path = Field(Path("/app/storage"), validation_alias="STORAGE_ROOT")
+    data_storage_root: Path | None = Field(None, validation_alias="DATA_STORAGE_ROOT")
+    data_storage_backend: Literal["local", "gcs", "s3"] = Field(
+        "local", validation_alias="DATA_STORAGE_BACKEND"
+    )
+
+    batch_size: int = Field(1_000, ge=1, le=50_000, validation_alias="MAINTENANCE_BATCH_SIZE")
+    """Most rows of one batch; the batch adapts below it."""
+    time_budget_seconds: Seconds | None = Field(
+        None, validation_alias="MAINTENANCE_TIME_BUDGET_SECONDS"
+    )
+    """Time budget of a run; without one, each job's own default."""
+    delete_batch_size: int = Field(
+        10_000, ge=1, le=50_000, validation_alias="MAINTENANCE_DELETE_BATCH_SIZE"
+    )
+    """The same for the jobs that delete rows by age."""
+    batch_seconds: Seconds = Field(0.5, validation_alias="MAINTENANCE_BATCH_SECONDS")
+    """Target time of a purge batch, files included."""
+    delete_batch_seconds: Seconds = Field(0.05, validation_alias="MAINTENANCE_DELETE_BATCH_SECONDS")
+    """Target time of a batch of the jobs that delete rows by age."""
+    delete_pause_seconds: float = Field(
+        0.0, ge=0, le=60, validation_alias="MAINTENANCE_DELETE_PAUSE_SECONDS"
+    )
+    """Pause between two such batches."""
+    lock_timeout_seconds: Seconds = Field(0.5, validation_alias="MAINTENANCE_LOCK_TIMEOUT_SECONDS")
+    """Below PostgreSQL's deadlock_timeout (1 s), so that we give way before the application."""
+    statement_timeout_seconds: Seconds = Field(
+        30.0, validation_alias="MAINTENANCE_STATEMENT_TIMEOUT_SECONDS"
+    )
+    idle_timeout_seconds: Seconds = Field(
+        60.0, validation_alias="MAINTENANCE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS"
+    )
+    connect_timeout_seconds: Seconds = Field(
+        10.0, validation_alias="MAINTENANCE_CONNECT_TIMEOUT_SECONDS"
+    )
+    redact_input_traces: bool = Field(
+        True,  # noqa: FBT003 - the default of a field
+        validation_alias=AliasChoices("MAINTENANCE_REDACT_INPUT_TRACES", "REDACT_INPUT_TRACES"),
+    )
+    """Clear the payload-derived values that Validibot's own purge leaves in input traces."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.database_url is None and not (self.postgres_host and self.postgres_user):
+            message = "set DATABASE_URL, or POSTGRES_HOST and POSTGRES_USER (and POSTGRES_PASSWORD)"
+            raise ValueError(message)
+        if self.database_url is not None:
+            _parsed(self.database_url.get_secret_value())
+        for variable, path in (
+            ("STORAGE_ROOT", self.storage_root),
+            ("DATA_STORAGE_ROOT", self.data_storage_root),
+        ):
+            if path is not None and not path.is_absolute():
+                message = f"{variable}: must be an absolute path"
+                raise ValueError(message)
+        return self
+
+    @property
+    def url(self) -> URL:
+        """The address of Validibot's database, with the driver that is used here."""
+        if self.database_url is not None:
+            return _parsed(self.database_url.get_secret_value())
+        password = self.postgres_password
+        return URL.create(
+            DRIVER,
+            username=self.postgres_user,
+            password=password.get_secret_value() if password else None,
+            host=self.postgres_host,
+            port=self.postgres_port,
+            database=self.postgres_db,
+        )
+
+    def time_budget(self, default: timedelta) -> float:
+        """Return the seconds that a run may take: the setting, or the job's default."""
+        return self.time_budget_seconds or default.total_seconds()
+
+    @property
+    def private_root(self) -> Path:
+        """Where uploaded files, port files, artifacts and evidence are."""
+        return self.storage_root / "private"
+
+    @property
+    def public_root(self) -> Path:
+        """Where the older layout kept run bundles."""
+        return self.storage_root / "public"
+
+    @property
+    def bundle_root(self) -> Path:
+        """Where the container workers write run bundles."""
+        return self.data_storage_root or self.private_root
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any field's type
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a value is not allowed, or the database's address is missing.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings, read once."""
+    return load_settings()
+
+
+def _parsed(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        message = "DATABASE_URL: not an address; expected postgresql://user:password@host:5432/name"
+        raise ValueError(message) from None
+    if url.drivername not in DATABASE_SCHEMES:
+        message = f"DATABASE_URL: must begin with one of {', '.join(DATABASE_SCHEMES)}"
+        raise ValueError(message)
+    return url.set(drivername=DRIVER)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_context=False):
+        variable = ".".join(str(part) for part in problem["loc"])
+        reason = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{variable}: {reason}" if variable else reason)
+    return "Wrong settings: " + "; ".join(lines)
