@@ -1,0 +1,207 @@
+"""The local file system as a store.
+
+Every path is walked from an open root, component by component, without following symbolic links,
+and every operation names its directory by descriptor. So no name can leave the root, not even
+when somebody swaps a directory for a link meanwhile. At the end of a call the directories that
+lost entries are synced: a row that is stamped afterwards stays true through a power cut.
+"""
+
+import errno
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from maintenance.errors import StorageError, UnsafeKey
+from maintenance.storage.keys import split_file_key, split_key
+from maintenance.storage.store import ABSENT, Keep, Removal, Tree
+from maintenance.storage.walk import (
+    DIRECTORY,
+    explain,
+    measure_file,
+    measure_tree,
+    remove_file,
+    remove_tree,
+)
+
+Parts = tuple[str, ...]
+Act = Callable[[int, str], Removal]
+
+
+class LocalStore:
+    """One directory of the local file system; see `Store` for what its methods promise."""
+
+    def __init__(self, root: Path, *, required: bool = True) -> None:
+        """Open the root.
+
+        Args:
+            root: the directory that keys are relative to.
+            required: whether an absent root is an error; otherwise it is an empty one.
+
+        Raises:
+            StorageError: the root is not there. Files below an absent root (a volume that is not
+                mounted) must never be taken for absent files.
+        """
+        self._root: int | None = None
+        try:
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            if required or error.errno != errno.ENOENT:
+                message = (
+                    f"storage root {root}: {error.strerror}. Is the volume mounted, and are"
+                    " STORAGE_ROOT and DATA_STORAGE_ROOT those of Validibot?"
+                )
+                raise StorageError(message) from None
+
+    def close(self) -> None:
+        """Give the root's descriptor back."""
+        if self._root is not None:
+            os.close(self._root)
+            self._root = None
+
+    def remove_files(self, keys: Sequence[str]) -> list[Removal]:
+        """Delete single files; one outcome per key, in their order."""
+        work = [(_split(split_file_key, key), remove_file) for key in keys]
+        return self._each(work, changes=True)
+
+    def remove_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+        """Delete trees; one outcome per tree, in their order."""
+        work = [(_split(split_key, t.prefix), _with(remove_tree, t.keep)) for t in trees]
+        return self._each(work, changes=True)
+
+    def measure_files(self, keys: Sequence[str]) -> list[Removal]:
+        """Say what `remove_files` would delete, without changing anything."""
+        work = [(_split(split_file_key, key), measure_file) for key in keys]
+        return self._each(work, changes=False)
+
+    def measure_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+        """Say what `remove_trees` would delete, without changing anything."""
+        work = [(_split(split_key, t.prefix), _with(measure_tree, t.keep)) for t in trees]
+        return self._each(work, changes=False)
+
+    def _each(self, work: Sequence[tuple[Parts | str, Act]], *, changes: bool) -> list[Removal]:
+        """Do each piece of work in its parent directory, opening each directory once.
+
+        The first of a pair is the path's components, or the reason why it was refused.
+        """
+        outcomes = [ABSENT] * len(work)
+        parents: dict[Parts, list[int]] = defaultdict(list)
+        for index, (path, _) in enumerate(work):
+            if isinstance(path, str):
+                outcomes[index] = Removal(error=path)
+            else:
+                parents[path[:-1]].append(index)
+        survivors: dict[Parts, list[int]] = defaultdict(list)
+        for parent, indexes in parents.items():
+            if self._in_directory(parent, indexes, work, outcomes) and changes:
+                survivors[self._prune(parent)] += indexes
+        for survivor, indexes in survivors.items():
+            cause = self._sync(survivor)
+            for index in indexes if cause else ():
+                outcomes[index] += Removal(error=cause)
+        return outcomes
+
+    def _in_directory(
+        self,
+        parent: Parts,
+        indexes: Sequence[int],
+        work: Sequence[tuple[Parts | str, Act]],
+        outcomes: list[Removal],
+    ) -> bool:
+        """Do the work in one directory and write down its outcomes; return whether it exists."""
+        try:
+            directory = self._open(parent)
+        except (OSError, UnsafeKey) as error:
+            for index in indexes:
+                outcomes[index] = Removal(error=str(error))
+            return False
+        if directory is None:
+            return False
+        try:
+            for index in indexes:
+                path, act = work[index]
+                outcomes[index] = act(directory, path[-1])
+        finally:
+            os.close(directory)
+        return True
+
+    def _open(self, parts: Parts) -> int | None:
+        """Open a directory below the root, None when it is absent; the caller closes it.
+
+        Raises:
+            UnsafeKey: a component is a symbolic link.
+            OSError: the directory cannot be opened.
+        """
+        if self._root is None:
+            return None
+        directory = os.dup(self._root)
+        for depth, name in enumerate(parts):
+            try:
+                below = os.open(name, DIRECTORY, dir_fd=directory)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    path = "/".join(parts[: depth + 1])
+                    message = f"refused: {path!r} is a symbolic link on the way to a file"
+                    raise UnsafeKey(message) from None
+                return None  # A file stands where the key needs a directory: the key is absent.
+            finally:
+                os.close(directory)
+            directory = below
+        return directory
+
+    def _prune(self, parts: Parts) -> Parts:
+        """Remove empty directories upwards, never the root's first level; return the survivor."""
+        while len(parts) > 1:
+            above = self._open(parts[:-1])
+            if above is None:
+                parts = parts[:-1]
+                continue
+            try:
+                os.rmdir(parts[-1], dir_fd=above)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return parts  # It has entries, or may not be removed: it stays.
+            finally:
+                os.close(above)
+            parts = parts[:-1]
+        return parts
+
+    def _sync(self, parts: Parts) -> str | None:
+        """Make the deletions below a directory durable; return why that failed."""
+        with suppress(FileNotFoundError):
+            try:
+                directory = self._open(parts)
+                if directory is not None:
+                    try:
+                        os.fsync(directory)
+                    finally:
+                        os.close(directory)
+            except OSError as error:
+                return explain("/".join(parts), error)
+        return None
+
+
+def _split(split: Callable[[str], Parts], key: str) -> Parts | str:
+    try:
+        return split(key)
+    except UnsafeKey as error:
+        return str(error)
+
+
+def _with(act: Callable[[int, str, Keep], Removal], keep: Keep) -> Act:
+    return partial(_apply, act, keep)
+
+
+def _apply(
+    act: Callable[[int, str, Keep], Removal], keep: Keep, directory: int, name: str
+) -> Removal:
+    return act(directory, name, keep)

@@ -1,0 +1,68 @@
+"""The interface of a storage backend: bulk deletes with one outcome per key."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Keep = Callable[[tuple[str, ...], bool], bool]
+"""Says whether an entry below a bundle is kept, given its components below the bundle and whether
+it is a directory. A kept directory is kept with all that is in it; another one is entered."""
+
+
+def keep_nothing(_parts: tuple[str, ...], _is_directory: bool) -> bool:
+    """Remove everything below the bundle, and the bundle."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of one key: so many files deleted (none: it was absent), or why it was not."""
+
+    files: int = 0
+    bytes: int = 0
+    error: str | None = None
+
+    def __add__(self, other: "Removal") -> "Removal":
+        """Add up what was deleted; the first error stays."""
+        return Removal(
+            self.files + other.files, self.bytes + other.bytes, self.error or other.error
+        )
+
+
+ABSENT = Removal()
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All keys below a prefix, but for those that `keep` names."""
+
+    prefix: str
+    keep: Keep = keep_nothing
+
+
+class Store(Protocol):
+    """One root of stored files.
+
+    After a removal without an error, the bytes were verified absent. Deleting what is absent is
+    success. One key's failure is in its own outcome and does not stop the others.
+    """
+
+    def remove_files(self, keys: Sequence[str]) -> list[Removal]:
+        """Delete single files; one outcome per key, in their order."""
+        ...
+
+    def remove_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+        """Delete trees; one outcome per tree, in their order."""
+        ...
+
+    def measure_files(self, keys: Sequence[str]) -> list[Removal]:
+        """Say what `remove_files` would delete, without changing anything."""
+        ...
+
+    def measure_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+        """Say what `remove_trees` would delete, without changing anything."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the store holds open."""
+        ...
