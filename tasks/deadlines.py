@@ -1,0 +1,133 @@
+"""Deadlines of submissions, recomputed where they are wrong or missing (SPEC 3, 5.2).
+
+Two scopes find the candidates. Overdue submissions come from the index on `expires_at`, page by
+page. Undated ones (a finite policy without a deadline) have no index of their own: they are found
+by slices of heap blocks, one pass over the table in bounded statements.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+)
+
+from maintenance.report import BatchResult
+from maintenance.retention import DO_NOT_STORE
+from maintenance.schema import submissions
+from tasks.arrays import any_uuid
+from tasks.due_submissions import SUBMISSIONS, new_deadline, run_facts, undated, unknown_policy
+from tasks.purge_queue import queue_purges
+
+BLOCKS_PER_BATCH = 2_000
+"""16 MB of the table at PostgreSQL's usual block size."""
+
+
+@dataclass(frozen=True)
+class BlockCursor:
+    """A place in the table: the next heap block, and where the pass ends."""
+
+    block: int
+    end: int
+
+
+def whole_table(connection: Connection) -> BlockCursor:
+    """Return the pass over all blocks that the submissions' table has now."""
+    blocks = connection.execute(
+        text(
+            "SELECT pg_relation_size(CAST(:name AS regclass))"
+            " / current_setting('block_size')::bigint"
+        ),
+        {"name": submissions.name},
+    ).scalar_one()
+    return BlockCursor(0, blocks)
+
+
+def undated_in(cursor: BlockCursor) -> tuple[ColumnElement[bool], BlockCursor]:
+    """Return the undated submissions of the next blocks, and the place behind them."""
+    upper = min(cursor.block + BLOCKS_PER_BATCH, cursor.end)
+    scope = and_(
+        text(f"submissions_submission.ctid >= '({cursor.block},0)'::tid"),
+        text(f"submissions_submission.ctid < '({upper},0)'::tid"),
+        undated(),
+    )
+    return scope, BlockCursor(upper, cursor.end)
+
+
+def wrong_deadlines(scope: ColumnElement[bool]) -> Select[tuple[UUID, str, bool, datetime]]:
+    """Return the submissions in scope whose deadline or policy is not what it should be.
+
+    Left out are purged ones and those with an active run (SPEC 3).
+    """
+    facts = run_facts()
+    deadline = new_deadline(facts)
+    return (
+        select(
+            SUBMISSIONS.id,
+            SUBMISSIONS.retention_policy.label("policy"),
+            unknown_policy().label("unknown"),
+            deadline.label("deadline"),
+        )
+        .join(facts, true())
+        .where(
+            scope,
+            SUBMISSIONS.content_purged_at.is_(None),
+            ~facts.c.active,
+            or_(SUBMISSIONS.expires_at.is_distinct_from(deadline), unknown_policy()),
+        )
+    )
+
+
+def repair_deadlines(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+    """Write the right deadlines in scope, and queue the purge of what must not be stored.
+
+    Claims first, then computes again in a fresh statement while the claim is held. Only wrong
+    columns are written; `modified` stays.
+    """
+    claim = wrong_deadlines(scope).with_for_update(of=submissions, skip_locked=True)
+    ids = [row.id for row in connection.execute(claim)]
+    if not ids:
+        return BatchResult()
+    fresh = wrong_deadlines(SUBMISSIONS.id == any_uuid(ids)).cte("fresh")
+    update = (
+        submissions.update()
+        .where(submissions.c.id == fresh.c.id, submissions.c.content_purged_at.is_(None))
+        .values(
+            expires_at=fresh.c.deadline,
+            retention_policy=case(
+                (fresh.c.unknown, literal(DO_NOT_STORE)), else_=submissions.c.retention_policy
+            ),
+        )
+        .returning(fresh.c.id, fresh.c.policy, fresh.c.unknown, fresh.c.deadline)
+    )
+    rows = connection.execute(update).all()
+    result = repairs_of(rows)
+    to_queue = [row.id for row in rows if row.unknown or row.policy == DO_NOT_STORE]
+    if to_queue:
+        queued = queue_purges(connection, to_queue)
+        result.repaired["purges queued"] = queued
+        result.rows["submissions_purgeretry"] += queued
+    return result
+
+
+def repairs_of(rows: Sequence[Row[tuple[UUID, str, bool, datetime]]]) -> BatchResult:
+    """Return the report of these repairs: how many, and which unknown policies were met."""
+    result = BatchResult()
+    if rows:
+        result.repaired["deadlines repaired"] = len(rows)
+        result.rows[submissions.name] += len(rows)
+    result.unknown_policies = Counter(row.policy for row in rows if row.unknown)
+    return result

@@ -1,0 +1,67 @@
+"""A slice: a few seconds of batches, the unit that Prefect sees and retries.
+
+A batch is a transaction of its own; a slice is as many as fit, so that the cost of a task run is
+small beside its work. When a passing error ends a slice after its first batch, what was done is
+returned and counted; the next slice meets the error in its first batch and lets Prefect retry.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from maintenance.budget import BatchSizer, SliceBudget
+from maintenance.report import BatchResult
+from maintenance.transient import is_transient
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[C]):
+    """What one batch did, where the next one starts, and whether there is one."""
+
+    result: BatchResult
+    cursor: C | None
+    exhausted: bool
+
+
+@dataclass
+class Slice(Generic[C]):
+    """What a slice did; `cursor` is where the next one starts."""
+
+    cursor: C | None
+    result: BatchResult = field(default_factory=BatchResult)
+    exhausted: bool = False
+    interrupted: str | None = None
+
+
+def work_slice(
+    one_batch: Callable[[C | None, int], Batch[C]],
+    cursor: C | None,
+    share: SliceBudget,
+    sizer: BatchSizer,
+) -> Slice[C]:
+    """Call `one_batch(cursor, rows)` until nothing is left or the share is used up.
+
+    Raises:
+        Exception: the first batch failed; later ones end the slice instead when the error is one
+            that passes.
+    """
+    done: Slice[C] = Slice(cursor)
+    clock = share.clock()
+    while not done.exhausted and clock.another():
+        started = time.monotonic()
+        try:
+            batch = one_batch(done.cursor, sizer.size)
+        except Exception as error:
+            if not (done.result.batches and is_transient(error)):
+                raise
+            done.interrupted = str(error)
+            return done
+        sizer.took(batch.result.selected, time.monotonic() - started)
+        done.result += batch.result
+        done.result.batches += 1
+        done.cursor = batch.cursor
+        done.exhausted = batch.exhausted
+    return done

@@ -1,0 +1,129 @@
+"""The tasks of purge-expired-submissions that act: repair deadlines, purge, count the backlog."""
+
+from dataclasses import dataclass
+
+from prefect import task
+from sqlalchemy import func, select
+
+from maintenance.budget import BatchSizer, SliceBudget
+from maintenance.cutoff import Cutoff
+from maintenance.database import engine_for, transaction
+from maintenance.report import Overdue
+from maintenance.schema import submissions
+from maintenance.settings import settings
+from maintenance.storage.layout import open_stores
+from tasks.deadlines import BlockCursor, repair_deadlines, undated_in, whole_table
+from tasks.due_submissions import (
+    DueCursor,
+    after,
+    claimable,
+    finite_policy,
+    no_active_run,
+    overdue,
+    page_edge,
+    within,
+)
+from tasks.purging import Purge, purge_batch
+from tasks.retrying import TASK_OPTIONS
+from tasks.slices import Batch, Slice, work_slice
+
+PAGE_ROWS = 5_000
+"""Overdue submissions looked at by one repair statement; few of them are changed."""
+
+
+@dataclass(frozen=True)
+class PurgeOptions:
+    """Options of a run that its slices share."""
+
+    job: str
+    batch_size: int
+    retry_failed: bool = False
+
+
+@task(name="repair overdue deadlines", **TASK_OPTIONS)
+def repair_overdue(
+    cutoff: Cutoff, cursor: DueCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[DueCursor]:
+    """Recompute the deadlines of submissions with `expires_at <= as_of` (SPEC 5.2).
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+    """
+    current = settings()
+    engine = engine_for(current, options.job)
+
+    def one_batch(place: DueCursor | None, rows: int) -> Batch[DueCursor]:
+        with transaction(engine) as connection:
+            edge = page_edge(connection, cutoff, place, rows)
+            scope = overdue(cutoff.as_of) & within(place, edge)
+            result = repair_deadlines(connection, scope)
+        return Batch(result, edge, exhausted=edge is None)
+
+    sizer = BatchSizer(PAGE_ROWS, current.batch_seconds, size=PAGE_ROWS)
+    return work_slice(one_batch, cursor, share, sizer)
+
+
+@task(name="repair missing deadlines", **TASK_OPTIONS)
+def repair_undated(
+    _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[BlockCursor]:
+    """Give submissions of a finite policy that have no deadline the one they should have.
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+    """
+    current = settings()
+    engine = engine_for(current, options.job)
+
+    def one_batch(place: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
+        with transaction(engine) as connection:
+            scope, following = undated_in(place or whole_table(connection))
+            result = repair_deadlines(connection, scope)
+        return Batch(result, following, exhausted=following.block >= following.end)
+
+    return work_slice(one_batch, cursor, share, BatchSizer(1, current.batch_seconds))
+
+
+@task(name="purge submissions", **TASK_OPTIONS)
+def purge_submissions(
+    cutoff: Cutoff, cursor: DueCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[DueCursor]:
+    """Purge submissions past their retention, oldest deadline first (SPEC 5.2).
+
+    Selects `expires_at <= as_of`, not purged, finite policy, no active run, not waiting for the
+    next attempt after a failure; deletes their files and clears their content.
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+        StorageError: a storage root is missing.
+    """
+    current = settings()
+    engine = engine_for(current, options.job)
+    selection = claimable(cutoff, retry_failed=options.retry_failed)
+    with open_stores(current) as stores:
+        purge = Purge(engine, stores, cutoff.as_of, current.redact_input_traces)
+
+        def one_batch(place: DueCursor | None, rows: int) -> Batch[DueCursor]:
+            items, result = purge_batch(purge, selection.where(after(place)).limit(rows))
+            if items:
+                place = DueCursor(items[-1].deadline, items[-1].id)
+            return Batch(result, place, exhausted=len(items) < rows)
+
+        sizer = BatchSizer(options.batch_size, current.batch_seconds)
+        return work_slice(one_batch, cursor, share, sizer)
+
+
+@task(name="count overdue submissions", **TASK_OPTIONS)
+def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
+    """Return the submissions that are past their deadline and still have content.
+
+    Raises:
+        DatabaseError: the statement failed.
+    """
+    query = select(func.count(), func.min(submissions.c.expires_at)).where(
+        overdue(cutoff.as_of), finite_policy(), no_active_run()
+    )
+    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
+        rows, oldest = connection.execute(query).one()
+    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
+    return Overdue(rows=rows, oldest_age_seconds=age)
