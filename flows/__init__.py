@@ -1,0 +1,1 @@
+"""The jobs: one file each, which reads like the job's description."""

@@ -1,0 +1,55 @@
+"""clear-sessions: delete expired Django sessions."""
+
+from datetime import timedelta
+
+from prefect import flow
+
+from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
+from flows.running import drain, finish, published, run_id, skip
+from maintenance.budget import Budget
+from maintenance.expiring import SESSIONS
+from maintenance.guard import guard
+from maintenance.report import Report
+from maintenance.settings import settings
+from tasks.expired_rows import DeleteOptions, count_expired, delete_expired, preview_expired
+from tasks.preflight import choose_run_cutoff
+
+JOB = "clear-sessions"
+SCHEDULE = "0 2 * * *"
+TIME_BUDGET = timedelta(minutes=20)
+
+
+@flow(name=JOB, validate_parameters=True)
+def clear_sessions(
+    dry_run: DryRun = False,
+    as_of: AsOf = None,
+    batch_size: BatchSize = None,
+    time_budget: TimeBudget = None,
+    max_batches: MaxBatches = None,
+) -> Report:
+    """Delete expired Django sessions.
+
+    Deleted: rows of `django_session` with `expire_date` before the cutoff, oldest first, in
+    batches that adapt to a target time. A row that expires exactly at the cutoff stays.
+
+    Never touched: live sessions, every other table. Rows that somebody has locked are left for a
+    last pass, and then for the next run.
+    """
+    current = settings()
+    cutoff = choose_run_cutoff(JOB, as_of, dry_run=dry_run)
+    budget = Budget(time_budget or current.time_budget(TIME_BUDGET), max_batches)
+    options = DeleteOptions(JOB, SESSIONS, batch_size or current.delete_batch_size)
+    report = Report(job=JOB, dry_run=dry_run, as_of=cutoff.as_of, cutoff=options.limit(cutoff))
+    if dry_run:
+        with published(report):
+            drain(preview_expired, cutoff, options, report, budget)
+        return finish(report)
+    with guard(current, JOB, run_id()) as held:
+        if not held.acquired:
+            return skip(report, held)
+        with published(report):
+            drain(delete_expired, cutoff, options, report, budget, held)
+            # Once more from the start, for rows that somebody had locked meanwhile.
+            drain(delete_expired, cutoff, options, report, budget, held)
+            report.overdue = count_expired(cutoff, options)
+    return finish(report)

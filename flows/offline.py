@@ -1,0 +1,62 @@
+"""Running a flow without a Prefect server.
+
+Prefect's own way without a server is to start a temporary one, which takes longer than most runs.
+A maintenance job needs none: its tasks keep their retries, and its report goes to the terminal.
+So the tasks get a client that is never used, and nothing is sent anywhere.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from prefect.context import SyncClientContext
+from prefect.settings import (
+    PREFECT_API_KEY,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    temporary_settings,
+)
+
+HEALTH_SECONDS = 2.0
+NO_SERVER = "http://no-server.invalid/api"
+
+
+class NoServer(httpx.BaseTransport):
+    """Refuses every request at once, without touching the network."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Refuse."""
+        message = "there is no Prefect server"
+        raise httpx.ConnectError(message, request=request)
+
+
+def server_answers() -> bool:
+    """Return whether a Prefect server is configured and answers."""
+    url = PREFECT_API_URL.value()
+    if not url:
+        return False
+    try:
+        return httpx.get(f"{url}/health", timeout=HEALTH_SECONDS).is_success
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def without_server() -> Iterator[None]:
+    """Let tasks run in the block without a server: no events, no logs sent, no temporary one.
+
+    Whether events are sent is decided by an address or the lack of a key, hence the key.
+    """
+    offline = {
+        PREFECT_API_KEY: "unused",
+        PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
+        PREFECT_LOGGING_TO_API_ENABLED: False,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False,
+    }
+    with temporary_settings(offline, restore_defaults={PREFECT_API_URL}):
+        with temporary_settings({PREFECT_API_URL: NO_SERVER}):
+            client = SyncClientContext(httpx_settings={"transport": NoServer()})
+        with client:
+            yield

@@ -1,0 +1,73 @@
+"""purge-expired-submissions: remove the content of submissions past their retention."""
+
+from datetime import timedelta
+
+from prefect import flow
+
+from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, RetryFailed, TimeBudget
+from flows.running import drain, finish, published, run_id, skip
+from maintenance.budget import Budget
+from maintenance.guard import guard
+from maintenance.report import Report
+from maintenance.settings import settings
+from tasks.preflight import choose_run_cutoff
+from tasks.submission_previews import preview_overdue, preview_undated
+from tasks.submissions import (
+    PurgeOptions,
+    count_overdue,
+    purge_submissions,
+    repair_overdue,
+    repair_undated,
+)
+
+JOB = "purge-expired-submissions"
+SCHEDULE = "0 * * * *"
+TIME_BUDGET = timedelta(minutes=20)
+
+
+@flow(name=JOB, validate_parameters=True)
+def purge_expired_submissions(
+    dry_run: DryRun = False,
+    as_of: AsOf = None,
+    batch_size: BatchSize = None,
+    time_budget: TimeBudget = None,
+    max_batches: MaxBatches = None,
+    retry_failed: RetryFailed = False,
+) -> Report:
+    """Remove the content of submissions past their retention.
+
+    Selected: submissions with `expires_at` up to the cutoff that still have content, a finite
+    retention policy and no active run; oldest first. Before, deadlines that are wrong or missing
+    are recomputed from the policy, and content that must not be stored is queued for
+    process-purge-retries.
+
+    Deleted: the uploaded file, the port files, and the inputs copied into the bundles of all its
+    runs, in both layouts. Cleared: name, content, file names and metadata of the submission, the
+    input values of its runs. Kept: checksum, size, file type, policy, all links, the outputs of
+    its runs, evidence.
+
+    Never touched: permanent content, submissions with an active run, anything outside the storage
+    roots. A submission whose purge fails stays, is queued with backoff, and is tried again by
+    process-purge-retries; this job passes it by until then unless `retry_failed` is set.
+    """
+    current = settings()
+    cutoff = choose_run_cutoff(JOB, as_of, dry_run=dry_run)
+    budget = Budget(time_budget or current.time_budget(TIME_BUDGET), max_batches)
+    options = PurgeOptions(JOB, batch_size or current.batch_size, retry_failed)
+    report = Report(job=JOB, dry_run=dry_run, as_of=cutoff.as_of)
+    if dry_run:
+        with published(report):
+            drain(preview_overdue, cutoff, options, report, budget)
+            drain(preview_undated, cutoff, options, report, budget)
+        return finish(report)
+    with guard(current, JOB, run_id()) as held:
+        if not held.acquired:
+            return skip(report, held)
+        with published(report):
+            drain(repair_overdue, cutoff, options, report, budget, held)
+            drain(repair_undated, cutoff, options, report, budget, held)
+            drain(purge_submissions, cutoff, options, report, budget, held)
+            # Once more from the start, for rows that somebody had locked meanwhile.
+            drain(purge_submissions, cutoff, options, report, budget, held)
+            report.overdue = count_overdue(cutoff, options)
+    return finish(report)

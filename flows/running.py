@@ -1,0 +1,143 @@
+"""The pieces that every job calls by name: drain, published report, and the state at the end."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import Task
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from maintenance.budget import Budget
+from maintenance.cutoff import Cutoff
+from maintenance.errors import MaintenanceError
+from maintenance.guard import Guard
+from maintenance.report import Report, StopReason
+from tasks.reporting import publish_report
+from tasks.slices import Slice
+
+ITEMS_FAILED = "ItemsFailed"
+"""Name of the Failed state of a run that did its work but for some items."""
+
+SKIPPED = "Skipped"
+"""Name of the Completed state of a run that found the job held by another one."""
+
+Log = logging.Logger | logging.LoggerAdapter[Any]
+
+
+class ItemsFailed(MaintenanceError):
+    """Some items of a run failed; `report` says which and why."""
+
+    def __init__(self, report: Report) -> None:
+        """Keep the report."""
+        super().__init__(report.summary())
+        self.report = report
+
+
+def run_id() -> UUID | None:
+    """Return the identifier of this flow run, None outside a Prefect run."""
+    context = FlowRunContext.get()
+    return context.flow_run.id if context and context.flow_run else None
+
+
+def run_logger() -> Log:
+    """Return the run's logger, which Prefect keeps; a plain one outside a Prefect run."""
+    return get_run_logger() if FlowRunContext.get() else logging.getLogger("maintenance")
+
+
+def drain(
+    step: Task[..., Slice[Any]],
+    cutoff: Cutoff,
+    options: object,
+    report: Report,
+    budget: Budget,
+    guard: Guard | None = None,
+) -> None:
+    """Repeat a task slice by slice until nothing is left or the budget is used up.
+
+    Raises:
+        GuardLost: another run may have started.
+        Exception: whatever the task raised after its retries.
+    """
+    log = run_logger()
+    cursor = None
+    while True:
+        stop = budget.exhausted_by
+        if stop is not None:
+            report.stopped_because = StopReason(stop)
+            return
+        if guard is not None:
+            guard.check()
+        done = step(cutoff, cursor, budget.slice(), options)
+        report.add(done.result)
+        budget.spend(done.result.batches)
+        if done.interrupted:
+            report.warnings.append(
+                f"{step.name}: interrupted and taken up again: {done.interrupted}"
+            )
+        if done.result.selected or done.result.repaired:
+            log.info(
+                "%s: %s selected, %s done, %s failed so far",
+                step.name,
+                f"{report.selected:,}",
+                f"{report.done:,}",
+                f"{report.failed:,}",
+                extra={"action": "slice", "job": report.job, "selected": report.selected},
+            )
+        if done.exhausted:
+            return
+        cursor = done.cursor
+
+
+@contextmanager
+def published(report: Report) -> Iterator[None]:
+    """Publish the report however the block ends, with the time it took.
+
+    An error of the block is written into the report and raised on. An artifact that cannot be
+    stored is a warning: the work is done, and the state says so.
+    """
+    started = time.monotonic()
+    try:
+        yield
+    except Exception as error:
+        report.stopped_because = StopReason.ERROR
+        report.message = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        report.duration_seconds = time.monotonic() - started
+        run_logger().info("%s", report.summary(), extra={"action": "report", "job": report.job})
+        if FlowRunContext.get():
+            try:
+                publish_report(report)
+            except Exception as error:  # noqa: BLE001 - the report must not fail the run
+                run_logger().warning("the report could not be stored as an artifact: %s", error)
+
+
+def finish(report: Report) -> Report:
+    """Return what a run ends in: a state that carries the report (SPEC 2.7).
+
+    Prefect takes a returned state as the state of the run, and hands the report to whoever called
+    the flow (or raises `ItemsFailed`, which carries it).
+
+    All done: Completed with a one-line summary. Items failed: Failed, named ItemsFailed, so that
+    the run is red and can be found by its state. Held by another run: Completed, named Skipped.
+    """
+    state: State[Any] = Completed(message=report.summary(), data=report)
+    if report.items_failed:
+        state = Failed(name=ITEMS_FAILED, message=report.summary(), data=ItemsFailed(report))
+    elif report.stopped_because is StopReason.SKIPPED:
+        state = Completed(name=SKIPPED, message=report.summary(), data=report)
+    return cast("Report", state)
+
+
+def skip(report: Report, guard: Guard) -> Report:
+    """Return what a run ends in that found the job held by another one (SPEC 2.8)."""
+    report.stopped_because = StopReason.SKIPPED
+    report.message = str(guard.holder)
+    run_logger().info("%s", report.summary(), extra={"action": "skip", "job": report.job})
+    return finish(report)
