@@ -11,7 +11,7 @@ from prefect.exceptions import ParameterTypeError, SignatureMismatchError
 from flows.jobs import JOBS, Job
 from flows.offline import server_answers, without_server
 from flows.options import parameters_of, parser
-from flows.running import ItemsFailed
+from flows.running import LOGGER, ItemsFailed
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
 from maintenance.report import Report
 from maintenance.report_markdown import to_markdown
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _list()
     if options.job is None:
         options_parser.error("name a JOB, or --list")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    _log_to_standard_error()
     job = JOBS[options.job]
     try:
         report = _run(job, parameters_of(job, options))
@@ -55,6 +55,16 @@ def _run(job: Job, parameters: dict[str, Any]) -> Report:
             raise outcome
         done: Report = outcome
         return done
+
+
+def _log_to_standard_error() -> None:
+    """Show the progress of a run; standard output is the report's alone."""
+    logger = logging.getLogger(LOGGER)
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    # What it says about a bad parameter is said again by the error.
+    logging.getLogger("prefect.flows").setLevel(logging.CRITICAL)
 
 
 def _list() -> int:

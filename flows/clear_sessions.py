@@ -34,6 +34,16 @@ def clear_sessions(
 
     Never touched: live sessions, every other table. Rows that somebody has locked are left for a
     last pass, and then for the next run.
+
+    Args:
+        dry_run: Only say what a run would do. Nothing is written or deleted.
+        as_of: The moment to work up to; UTC without a zone. Empty: the database's time now. A
+            moment in the future is allowed in a dry run only, as a forecast.
+        batch_size: Most rows of one batch, 1 to 50,000; batches adapt below it to their target
+            time. Empty: the worker's setting.
+        time_budget: Seconds after which the run stops and leaves the rest to the next one; above
+            0, at most 86,400. Empty: the worker's setting, or 20 minutes.
+        max_batches: Stop after so many batches; at least 1. Empty: no limit.
     """
     current = settings()
     cutoff = choose_run_cutoff(JOB, as_of, dry_run=dry_run)

@@ -4,8 +4,6 @@ import argparse
 import inspect
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from flows.jobs import JOBS, Job
 
 
@@ -22,11 +20,12 @@ def parser() -> argparse.ArgumentParser:
         sub = jobs.add_parser(
             job.name,
             help=job.description,
-            description=inspect.getdoc(job.flow.fn),
+            description=_manual(job),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        texts = job.flow.parameters.properties
         for parameter in inspect.signature(job.flow.fn).parameters.values():
-            _add_option(sub, parameter)
+            _add_option(sub, parameter, texts[parameter.name]["description"])
         sub.add_argument("--json", action="store_true", help="print the report as one JSON object")
     return top
 
@@ -37,27 +36,19 @@ def parameters_of(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
 
 
-def _add_option(sub: argparse.ArgumentParser, parameter: inspect.Parameter) -> None:
+def _manual(job: Job) -> str:
+    """Return the flow's docstring without its list of parameters, which become options."""
+    return (inspect.getdoc(job.flow.fn) or "").partition("\nArgs:")[0]
+
+
+def _add_option(sub: argparse.ArgumentParser, parameter: inspect.Parameter, text: str) -> None:
     option = "--" + parameter.name.replace("_", "-")
-    # argparse formats help texts with %, so a literal one is doubled.
-    text = _description(parameter).replace("%", "%%")
+    shared: dict[str, Any] = {
+        "dest": parameter.name,
+        "default": argparse.SUPPRESS,
+        "help": " ".join(text.split()).replace("%", "%%"),  # argparse formats with %
+    }
     if isinstance(parameter.default, bool):
-        action = "store_false" if parameter.default else "store_true"
-        sub.add_argument(
-            option, dest=parameter.name, action=action, help=text, default=argparse.SUPPRESS
-        )
+        sub.add_argument(option, action="store_true", **shared)
     else:
-        sub.add_argument(
-            option,
-            dest=parameter.name,
-            metavar=parameter.name.upper(),
-            help=text,
-            default=argparse.SUPPRESS,
-        )
-
-
-def _description(parameter: inspect.Parameter) -> str:
-    for part in getattr(parameter.annotation, "__metadata__", ()):
-        if isinstance(part, FieldInfo) and part.description:
-            return part.description
-    return ""
+        sub.add_argument(option, metavar=parameter.name.upper(), **shared)

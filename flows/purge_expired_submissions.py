@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from prefect import flow
 
-from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, RetryFailed, TimeBudget
+from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
 from flows.running import drain, finish, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.guard import guard
@@ -32,7 +32,7 @@ def purge_expired_submissions(
     batch_size: BatchSize = None,
     time_budget: TimeBudget = None,
     max_batches: MaxBatches = None,
-    retry_failed: RetryFailed = False,
+    retry_failed: bool = False,
 ) -> Report:
     """Remove the content of submissions past their retention.
 
@@ -49,6 +49,18 @@ def purge_expired_submissions(
     Never touched: permanent content, submissions with an active run, anything outside the storage
     roots. A submission whose purge fails stays, is queued with backoff, and is tried again by
     process-purge-retries; this job passes it by until then unless `retry_failed` is set.
+
+    Args:
+        dry_run: Only say what a run would do. Nothing is written or deleted.
+        as_of: The moment to work up to; UTC without a zone. Empty: the database's time now. A
+            moment in the future is allowed in a dry run only, as a forecast.
+        batch_size: Most rows of one batch, 1 to 50,000; batches adapt below it to their target
+            time. Empty: the worker's setting.
+        time_budget: Seconds after which the run stops and leaves the rest to the next one; above
+            0, at most 86,400. Empty: the worker's setting, or 20 minutes.
+        max_batches: Stop after so many batches; at least 1. Empty: no limit.
+        retry_failed: Also try submissions whose earlier purge failed and whose next attempt is
+            not due yet; useful after the cause was mended.
     """
     current = settings()
     cutoff = choose_run_cutoff(JOB, as_of, dry_run=dry_run)

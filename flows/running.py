@@ -27,6 +27,9 @@ ITEMS_FAILED = "ItemsFailed"
 SKIPPED = "Skipped"
 """Name of the Completed state of a run that found the job held by another one."""
 
+LOGGER = "maintenance"
+"""Name of the logger that is used outside a Prefect run."""
+
 Log = logging.Logger | logging.LoggerAdapter[Any]
 
 
@@ -47,7 +50,7 @@ def run_id() -> UUID | None:
 
 def run_logger() -> Log:
     """Return the run's logger, which Prefect keeps; a plain one outside a Prefect run."""
-    return get_run_logger() if FlowRunContext.get() else logging.getLogger("maintenance")
+    return get_run_logger() if FlowRunContext.get() else logging.getLogger(LOGGER)
 
 
 def drain(

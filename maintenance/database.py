@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
 
 from psycopg import Connection as DriverConnection
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -17,7 +16,9 @@ MAX_NAME_BYTES = 63
 """PostgreSQL cuts application_name after so many bytes."""
 
 
-@cache
+_engines: dict[tuple[Settings, str], Engine] = {}
+
+
 def engine_for(settings: Settings, job: str) -> Engine:
     """Return this process's engine for a job; made once.
 
@@ -25,6 +26,9 @@ def engine_for(settings: Settings, job: str) -> Engine:
     2.4). READ COMMITTED is set explicitly: the re-check after a claim relies on seeing what was
     committed meanwhile, whatever the role's default is.
     """
+    known = _engines.get((settings, job))
+    if known is not None:
+        return known
     engine = create_engine(
         settings.url,
         pool_size=2,
@@ -42,11 +46,20 @@ def engine_for(settings: Settings, job: str) -> Engine:
     def _configure(connection: DriverConnection, _record: object) -> None:
         configure(connection, session)
 
-    return engine
+    return _engines.setdefault((settings, job), engine)
+
+
+def dispose_engines() -> None:
+    """Close the connections of every engine of this process, and forget the engines."""
+    while _engines:
+        _engines.popitem()[1].dispose()
 
 
 def session_parameters(settings: Settings) -> dict[str, str]:
-    """Return the server parameters that every connection gets; times in milliseconds."""
+    """Return the server parameters that every connection gets; times in milliseconds.
+
+    Their names are spelled as in pg_settings, which `configure` looks them up in.
+    """
     return {
         "lock_timeout": _milliseconds(settings.lock_timeout_seconds),
         "statement_timeout": _milliseconds(settings.statement_timeout_seconds),
@@ -57,7 +70,8 @@ def session_parameters(settings: Settings) -> dict[str, str]:
         "tcp_keepalives_interval": "10",
         "tcp_keepalives_count": "3",
         "default_transaction_isolation": "read committed",
-        "timezone": "UTC",
+        # Adding days to a time follows the session's clock changes; in UTC there are none.
+        "TimeZone": "UTC",
     }
 
 

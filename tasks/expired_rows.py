@@ -111,6 +111,7 @@ def preview_expired(
             column = options.expiring.time
             query = select(func.count(), func.min(column), func.max(column)).where(scope)
             result = _result(options, *connection.execute(query).one())
+            result.done = 0
         return Batch(result, following, exhausted=edge is None)
 
     sizer = BatchSizer(PREVIEW_ROWS, target_seconds=1, size=PREVIEW_ROWS)

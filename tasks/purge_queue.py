@@ -35,13 +35,14 @@ def queue_purges(connection: Connection, ids: Sequence[UUID]) -> int:
         ],
         rows,
     )
-    return connection.execute(
+    written = connection.execute(
         statement.on_conflict_do_update(
             index_elements=[QUEUE.submission_id],
             set_={"next_retry_at": now},
             where=QUEUE.next_retry_at > now,
-        )
-    ).rowcount
+        ).returning(QUEUE.submission_id)
+    )
+    return len(written.all())
 
 
 def count_queueable(connection: Connection, ids: Sequence[UUID]) -> int:

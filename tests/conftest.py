@@ -1,0 +1,78 @@
+"""Real parts for the tests: one embedded PostgreSQL a session, a fresh database a test."""
+
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine
+
+from maintenance import settings as settings_module
+from maintenance.database import dispose_engines
+from maintenance.embedded import EmbeddedServer, embedded_server
+from maintenance.schema import metadata
+from maintenance.settings import DRIVER, Settings
+from tests.support.validibot import Validibot
+
+SERVER_PARAMETERS = {"fsync": "off", "max_connections": "200", "track_commit_timestamp": "on"}
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
+    with (
+        tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as directory,
+        embedded_server(Path(directory) / "pg", SERVER_PARAMETERS) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template_database(server: EmbeddedServer) -> str:
+    engine = create_engine(server.create_database("template_validibot").set(drivername=DRIVER))
+    metadata.create_all(engine)
+    engine.dispose()
+    return "template_validibot"
+
+
+@pytest.fixture
+def database_url(server: EmbeddedServer, template_database: str) -> Iterator[URL]:
+    name = f"test_{next(_numbers)}"
+    yield server.create_database(name, template=template_database)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def database(database_url: URL) -> Iterator[Engine]:
+    engine = create_engine(database_url.set(drivername=DRIVER))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def storage_root(tmp_path: Path) -> Path:
+    root = tmp_path / "storage"
+    for name in ("private", "public"):
+        (root / name).mkdir(parents=True)
+    return root
+
+
+@pytest.fixture
+def environment(
+    database_url: URL, storage_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """The settings that jobs find in their environment: this test's database and storage."""
+    monkeypatch.setenv("DATABASE_URL", database_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("STORAGE_ROOT", str(storage_root))
+    settings_module.settings.cache_clear()
+    yield settings_module.settings()
+    dispose_engines()
+    settings_module.settings.cache_clear()
+
+
+@pytest.fixture
+def validibot(database: Engine, storage_root: Path) -> Validibot:
+    return Validibot(database, storage_root)

@@ -1,0 +1,309 @@
+"""The rules that hold for every job (SPEC 2); each test names the rule it is about.
+
+Rules 2.4 to 2.6 under concurrency and failure have files of their own.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect import Flow
+from prefect.exceptions import ParameterTypeError
+from sqlalchemy import Engine, text
+
+from flows.clear_sessions import clear_sessions
+from flows.jobs import JOBS
+from flows.purge_expired_submissions import purge_expired_submissions
+from maintenance import schema
+from maintenance.errors import ParameterError, SchemaMismatch
+from maintenance.guard import guard
+from maintenance.settings import Settings
+from tests.support.runs import run
+from tests.support.validibot import DAY, NOW, TICK, Validibot
+
+ALL_JOBS = [pytest.param(job.flow, id=name) for name, job in JOBS.items()]
+
+
+@pytest.fixture(autouse=True)
+def _environment(environment: Settings) -> None:
+    """Every test here runs against its own database and storage."""
+
+
+def odd_mixture(validibot: Validibot) -> None:
+    """Rows of every kind that the two jobs treat in some way."""
+    for deadline in (NOW - DAY, NOW, NOW + TICK):
+        identifier = validibot.submission(created=deadline - 7 * DAY, expires_at=deadline)
+        step_id = validibot.step_run(validibot.run(identifier, ended_at=None))
+        validibot.attempt(step_id)
+        validibot.trace(step_id)
+        validibot.port_file(identifier, input_file=None)
+    validibot.file("submissions/1.json")
+    with_file = validibot.submission(input_file="submissions/1.json")
+    run_id = validibot.run(with_file)
+    validibot.file(f"runs/{validibot.org_id}/{run_id}/input.json")
+    validibot.file(f"runs/{validibot.org_id}/{run_id}/output.json")
+    validibot.queued(with_file)
+    for policy in ("DO_NOT_STORE", "STORE_PERMANENTLY", "ODD"):
+        validibot.submission(retention_policy=policy)
+    validibot.submission(expires_at=None)
+    validibot.submission(expires_at=None, created=NOW - DAY)
+    validibot.submission(created=NOW - DAY)
+    validibot.run(validibot.submission(), status="RUNNING", ended_at=None)
+    waiting = validibot.submission()
+    in_a_century = NOW + 36_500 * DAY
+    validibot.queued(waiting, attempt_count=1, next_retry_at=in_a_century, last_attempt_at=NOW)
+    for moment in (NOW - DAY, NOW - TICK, NOW, NOW + TICK):
+        validibot.session(moment)
+
+
+@pytest.mark.parametrize("flow", ALL_JOBS)
+def test_2_1_the_cutoff_is_the_database_clock_read_once(
+    flow: Flow[..., Any], validibot: Validibot, database: Engine
+) -> None:
+    with database.connect() as connection:
+        before = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        as_of = run(flow).as_of
+        after = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    assert before < as_of < after
+
+
+@pytest.mark.parametrize("flow", ALL_JOBS)
+def test_2_1_a_future_cutoff_is_refused_before_anything_is_touched(
+    flow: Flow[..., Any], validibot: Validibot
+) -> None:
+    odd_mixture(validibot)
+    before = validibot.snapshot()
+    future = datetime.now(UTC) + timedelta(hours=1)
+    with pytest.raises(ParameterError, match=r"future.*dry_run"):
+        run(flow, as_of=future)
+    assert validibot.snapshot() == before
+
+
+@pytest.mark.parametrize("flow", ALL_JOBS)
+def test_2_1_a_future_cutoff_is_a_forecast_in_a_dry_run(
+    flow: Flow[..., Any], validibot: Validibot
+) -> None:
+    future = datetime.now(UTC) + 30 * DAY
+    validibot.submission(created=future - 7 * DAY - TICK, expires_at=future - TICK)
+    validibot.submission(created=future - 7 * DAY + TICK, expires_at=future + TICK)
+    validibot.session(future - TICK)
+    validibot.session(future)
+    before = validibot.snapshot()
+    assert run(flow, as_of=future, dry_run=True).selected == 1
+    assert validibot.snapshot() == before
+
+
+def test_2_1_a_cutoff_without_a_zone_is_utc(validibot: Validibot) -> None:
+    assert run(clear_sessions, as_of=NOW.replace(tzinfo=None)).as_of == NOW
+
+
+def test_2_1_stamps_are_the_time_of_the_write_and_not_the_cutoff(validibot: Validibot) -> None:
+    gone = validibot.submission()
+    started = run(clear_sessions).as_of
+    run(purge_expired_submissions, as_of=NOW)
+    assert validibot.row(schema.submissions, gone)["content_purged_at"] > started > NOW
+
+
+@pytest.mark.parametrize("flow", ALL_JOBS)
+def test_2_2_a_dry_run_changes_nothing_and_says_what_the_real_run_does(
+    flow: Flow[..., Any], validibot: Validibot
+) -> None:
+    odd_mixture(validibot)
+    before = validibot.snapshot()
+    forecast = run(flow, as_of=NOW, dry_run=True)
+    assert validibot.snapshot() == before
+    real = run(flow, as_of=NOW)
+    assert real.selected > 0
+    same = (
+        "selected",
+        "fingerprint",
+        "rows_by_table",
+        "repaired",
+        "unknown_policies",
+        "files",
+        "bytes",
+        "oldest",
+        "newest",
+    )
+    assert {name: getattr(forecast, name) for name in same} == {
+        name: getattr(real, name) for name in same
+    }
+    assert (forecast.done, real.done) == (0, real.selected)
+
+
+@pytest.mark.parametrize("flow", ALL_JOBS)
+def test_2_2_a_dry_run_does_not_even_need_the_right_to_write(
+    flow: Flow[..., Any], validibot: Validibot, database: Engine
+) -> None:
+    odd_mixture(validibot)
+    with database.connect() as connection:
+        name = connection.engine.url.database
+        connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+        connection.commit()
+    assert run(flow, as_of=NOW, dry_run=True).selected > 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_2_3_a_run_drains_everything_whatever_the_batch_size(
+    validibot: Validibot, batch_size: int
+) -> None:
+    gone = {validibot.submission() for _ in range(7)}
+    for _ in range(7):
+        validibot.session(NOW - DAY)
+    report = run(purge_expired_submissions, as_of=NOW, batch_size=batch_size)
+    assert validibot.purged() == gone
+    assert (report.done, report.stopped_because) == (7, "drained")
+    assert run(clear_sessions, as_of=NOW, batch_size=batch_size).done == 7
+    assert validibot.rows(schema.sessions) == {}
+
+
+def test_2_3_submissions_that_share_a_deadline_are_all_met_once(validibot: Validibot) -> None:
+    gone = {validibot.submission() for _ in range(9)}
+    assert run(purge_expired_submissions, as_of=NOW, batch_size=2).selected == 9
+    assert validibot.purged() == gone
+
+
+def test_2_3_a_run_stops_after_max_batches_and_says_so(validibot: Validibot) -> None:
+    for number in range(5):
+        validibot.session(NOW - number * DAY - TICK)
+    report = run(clear_sessions, as_of=NOW, batch_size=1, max_batches=2)
+    assert (report.done, report.batches, report.stopped_because) == (2, 2, "max_batches")
+    assert report.overdue is not None
+    assert report.overdue.rows == 3
+    left = {row["expire_date"] for row in validibot.rows(schema.sessions).values()}
+    assert left == {NOW - number * DAY - TICK for number in (0, 1, 2)}
+
+
+def test_2_3_a_run_stops_when_its_time_is_used_up_and_says_so(validibot: Validibot) -> None:
+    for number in range(50):
+        validibot.session(NOW - number * DAY - TICK)
+    report = run(clear_sessions, as_of=NOW, batch_size=1, time_budget=1e-6)
+    assert report.stopped_because == "time_budget"
+    assert report.done < 50
+
+
+@pytest.mark.parametrize("flow", ALL_JOBS)
+def test_2_5_a_second_run_at_once_changes_nothing(
+    flow: Flow[..., Any], validibot: Validibot
+) -> None:
+    odd_mixture(validibot)
+    run(flow, as_of=NOW)
+    before = validibot.snapshot()
+    report = run(flow, as_of=NOW)
+    assert (report.selected, report.repaired) == (0, {})
+    assert validibot.snapshot() == before
+
+
+def test_2_7_a_report_names_what_is_still_overdue_and_its_age(validibot: Validibot) -> None:
+    oldest = validibot.submission()
+    validibot.file(f"runs/{validibot.org_id}/{validibot.run(oldest)}")  # a file, no directory
+    report = run(purge_expired_submissions, as_of=NOW)
+    assert report.failed == 1
+    assert report.overdue is not None
+    assert report.overdue.rows == 1
+    age = report.overdue.oldest_age_seconds
+    assert age is not None
+    assert age > (datetime.now(UTC) - NOW + DAY).total_seconds() - 60
+
+
+@pytest.mark.parametrize("flow", ALL_JOBS)
+def test_2_8_a_second_run_ends_as_skipped_and_says_who_holds_the_job(
+    flow: Flow[..., Any], validibot: Validibot, environment: Settings
+) -> None:
+    odd_mixture(validibot)
+    before = validibot.snapshot()
+    holder = uuid4()
+    with guard(environment, flow.name, holder):
+        report = run(flow, as_of=NOW)
+    assert report.stopped_because == "skipped"
+    assert str(holder) in report.summary()
+    assert validibot.snapshot() == before
+    assert run(flow, as_of=NOW).done > 0
+
+
+def test_2_8_a_dry_run_needs_no_guard_because_it_does_not_act(
+    validibot: Validibot, environment: Settings
+) -> None:
+    validibot.session(NOW - DAY)
+    with guard(environment, clear_sessions.name, uuid4()):
+        assert run(clear_sessions, as_of=NOW, dry_run=True).selected == 1
+
+
+@pytest.mark.parametrize("flow", ALL_JOBS)
+@pytest.mark.parametrize(
+    ("parameter", "value", "allowed"),
+    [
+        ("batch_size", 0, "greater than or equal to 1"),
+        ("batch_size", 50_001, "less than or equal to 50000"),
+        ("batch_size", "many", "valid integer"),
+        ("time_budget", 0, "greater than 0"),
+        ("time_budget", -1, "greater than 0"),
+        ("max_batches", 0, "greater than or equal to 1"),
+        ("as_of", "yesterday", "valid datetime"),
+        ("dry_run", "perhaps", "valid boolean"),
+    ],
+)
+def test_2_10_a_bad_parameter_is_refused_with_what_is_allowed(
+    flow: Flow[..., Any], validibot: Validibot, parameter: str, value: object, allowed: str
+) -> None:
+    odd_mixture(validibot)
+    before = validibot.snapshot()
+    with pytest.raises(ParameterTypeError, match=allowed):
+        run(flow, **{parameter: value})
+    assert validibot.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("flow", "damage", "missing"),
+    [
+        (
+            clear_sessions,
+            "ALTER TABLE django_session RENAME COLUMN expire_date TO x",
+            "column django_session.expire_date",
+        ),
+        (clear_sessions, "DROP TABLE django_session", "table django_session"),
+        (
+            purge_expired_submissions,
+            "ALTER TABLE validations_validationrun DROP COLUMN short_description",
+            "column validations_validationrun.short_description",
+        ),
+    ],
+)
+def test_2_11_a_database_that_is_not_understood_is_left_alone(
+    flow: Flow[..., Any], validibot: Validibot, database: Engine, damage: str, missing: str
+) -> None:
+    gone = validibot.submission()
+    with database.begin() as connection:
+        connection.execute(text(damage))
+    with pytest.raises(SchemaMismatch, match=missing):
+        run(flow, as_of=NOW)
+    with database.connect() as connection:
+        query = text("SELECT content_purged_at FROM submissions_submission WHERE id = :id")
+        assert connection.execute(query, {"id": gone}).scalar_one() is None
+
+
+def test_2_12_modified_moves_only_where_the_specification_says(validibot: Validibot) -> None:
+    odd_mixture(validibot)
+    before = validibot.snapshot()
+    run(purge_expired_submissions, as_of=NOW)
+    purged = validibot.purged()
+    moved: dict[str, set[Any]] = {}
+    for table in schema.metadata.sorted_tables:
+        if "modified" not in table.c:
+            continue
+        old = before[table.name]
+        changed = {
+            key
+            for key, row in validibot.rows(table).items()
+            if row["modified"] != old[key]["modified"]
+        }
+        if changed:
+            moved[table.name] = changed
+    port_rows = validibot.rows(schema.input_files)
+    assert moved == {
+        "submissions_submission": purged,
+        "submissions_submissioninputfile": {
+            key for key, row in port_rows.items() if row["submission_id"] in purged
+        },
+    }

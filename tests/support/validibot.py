@@ -1,0 +1,241 @@
+"""Rows and files of a Validibot, made one by one for the tests that need them just so."""
+
+import random
+import uuid
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Engine,
+    Integer,
+    Row,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Uuid,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from maintenance import schema
+
+NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
+"""The moment that most tests work up to."""
+
+BEFORE = NOW - timedelta(days=400)
+DAY = timedelta(days=1)
+TICK = timedelta(microseconds=1)
+
+
+def blank(column: Column[Any]) -> Any:  # noqa: PLR0911 - one line a type
+    """A value for a column that a test does not care about."""
+    kind = column.type
+    if isinstance(kind, (String, Text)):
+        return ""
+    if isinstance(kind, (BigInteger, Integer, SmallInteger)):
+        return 0
+    if isinstance(kind, Boolean):
+        return False
+    if isinstance(kind, JSONB):
+        return {}
+    if isinstance(kind, DateTime):
+        return BEFORE
+    if isinstance(kind, Uuid):
+        return uuid.uuid4()
+    if isinstance(kind, ARRAY):
+        return []
+    raise TypeError(column)
+
+
+class Validibot:
+    """One Validibot: its database, its storage root, and a builder of rows."""
+
+    def __init__(self, engine: Engine, root: Path) -> None:
+        self.engine = engine
+        self.root = root
+        self._numbers = count(1)
+        self._random = random.Random(1)
+        self.org_id: int = self.insert(schema.organizations, name="Org").id
+        user = self.insert(schema.users, username="alice", current_org_id=self.org_id)
+        self.user_id: int = user.id
+        self.workflow_id: int = self.insert(
+            schema.workflows, org_id=self.org_id, user_id=self.user_id, slug="wf", version=1
+        ).id
+        validator = self.insert(schema.validators, slug="json", version=1, org_id=self.org_id)
+        self.step_ids: list[int] = [
+            self.insert(
+                schema.workflow_steps,
+                workflow_id=self.workflow_id,
+                order=10 * number,
+                step_key=f"step_{number}",
+                validator_id=validator.id,
+            ).id
+            for number in (1, 2, 3)
+        ]
+
+    def insert(self, table: Table, **values: Any) -> Row[Any]:
+        """Insert one row, with blanks for the columns that are not given."""
+        full = {
+            column.name: blank(column)
+            for column in table.columns
+            if not column.nullable and column.identity is None
+        } | values
+        with self.engine.begin() as connection:
+            return connection.execute(table.insert().values(full).returning(*table.columns)).one()
+
+    def submission(self, **values: Any) -> uuid.UUID:
+        """A submission, inline and expired a day before NOW unless the values say otherwise."""
+        number = next(self._numbers)
+        created = values.pop("created", NOW - 8 * DAY)
+        row: dict[str, Any] = {
+            "id": uuid.UUID(int=self._random.getrandbits(128), version=4),
+            "created": created,
+            "modified": created,
+            "name": f"name {number}",
+            "content": f"content {number}",
+            "file_type": "json",
+            "original_filename": f"file-{number}.json",
+            "checksum_sha256": f"{number:064x}",
+            "size_bytes": 100 + number,
+            "metadata": {"who": "alice"},
+            "retention_policy": "STORE_7_DAYS",
+            "expires_at": NOW - DAY,
+            "org_id": self.org_id,
+            "workflow_id": self.workflow_id,
+            "user_id": self.user_id,
+        }
+        if values.get("input_file"):
+            row["content"] = ""
+        identifier: uuid.UUID = self.insert(schema.submissions, **{**row, **values}).id
+        return identifier
+
+    def run(self, submission_id: uuid.UUID | None, **values: Any) -> uuid.UUID:
+        """A run, succeeded at its submission's creation unless the values say otherwise."""
+        created = NOW - 8 * DAY
+        row = {
+            "created": created,
+            "modified": created,
+            "status": "SUCCEEDED",
+            "short_description": "about alice",
+            "ended_at": created,
+            "output_retention_policy": "STORE_PERMANENTLY",
+            "org_id": self.org_id,
+            "submission_id": submission_id,
+            "workflow_id": self.workflow_id,
+        }
+        identifier: uuid.UUID = self.insert(schema.runs, **{**row, **values}).id
+        return identifier
+
+    def step_run(self, run_id: uuid.UUID, **values: Any) -> int:
+        """The first step's run, with input values."""
+        row = {
+            "validation_run_id": run_id,
+            "workflow_step_id": self.step_ids[0],
+            "step_order": 10,
+            "status": "PASSED",
+            "input_values": {"area": 12.5},
+            "output_values": {"eui": 99.5},
+        }
+        identifier: int = self.insert(schema.step_runs, **{**row, **values}).id
+        return identifier
+
+    def attempt(self, step_run_id: int, **values: Any) -> uuid.UUID:
+        """A completed attempt with the traces of its inputs."""
+        row = {
+            "step_run_id": step_run_id,
+            "attempt_number": 1,
+            "state": "COMPLETED",
+            "execution_bundle_uri": "file:///bundle",
+            "input_envelope_uri": "file:///input.json",
+            "input_envelope_sha256": "a" * 64,
+            "output_envelope_uri": "file:///output.json",
+            "output_envelope_sha256": "b" * 64,
+            "input_evidence_snapshot": {"files": ["x"]},
+        }
+        identifier: uuid.UUID = self.insert(schema.attempts, **{**row, **values}).id
+        return identifier
+
+    def trace(self, step_run_id: int, **values: Any) -> int:
+        """A resolved input trace that remembers a value of the payload."""
+        row = {"step_run_id": step_run_id, "value_snapshot": {"area": 12.5}}
+        identifier: int = self.insert(schema.input_traces, **{**row, **values}).id
+        return identifier
+
+    def port_file(self, submission_id: uuid.UUID, **values: Any) -> int:
+        """A port file's row."""
+        row = {
+            "submission_id": submission_id,
+            "port_key": f"port_{next(self._numbers)}",
+            "original_filename": "weather.epw",
+            "content_type": "text/plain",
+            "metadata": {"a": 1},
+        }
+        identifier: int = self.insert(schema.input_files, **{**row, **values}).id
+        return identifier
+
+    def queued(self, submission_id: uuid.UUID, **values: Any) -> int:
+        """A row of the purge queue, due at NOW."""
+        row = {
+            "submission_id": submission_id,
+            "created_at": NOW - DAY,
+            "next_retry_at": NOW,
+            "attempt_count": 0,
+            "last_error": "",
+        }
+        identifier: int = self.insert(schema.purge_retries, **{**row, **values}).id
+        return identifier
+
+    def session(self, expires: datetime) -> str:
+        """A session."""
+        key = f"session{next(self._numbers):033d}"
+        self.insert(schema.sessions, session_key=key, session_data="x", expire_date=expires)
+        return key
+
+    def file(self, key: str, content: str = "secret", *, root: str = "private") -> Path:
+        """A file in the storage."""
+        path = self.root / root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def bundle(self, run_id: uuid.UUID, *, older: bool = False) -> Path:
+        """The directory of a run's bundle, in the one or the other layout."""
+        if older:
+            return self.root / "public" / "files" / "runs" / str(self.org_id) / str(run_id)
+        return self.root / "private" / "runs" / str(self.org_id) / str(run_id)
+
+    def rows(self, table: Table) -> dict[Any, dict[str, Any]]:
+        """All rows of a table by primary key."""
+        key = next(iter(table.primary_key.columns)).name
+        with self.engine.connect() as connection:
+            found = connection.execute(select(table)).mappings().all()
+        return {row[key]: dict(row) for row in found}
+
+    def row(self, table: Table, key: Any) -> dict[str, Any]:
+        """One row by its primary key."""
+        return self.rows(table)[key]
+
+    def purged(self) -> set[uuid.UUID]:
+        """The submissions that are stamped as purged."""
+        stamped = self.rows(schema.submissions).items()
+        return {key for key, row in stamped if row["content_purged_at"] is not None}
+
+    def files(self) -> set[str]:
+        """Every file below the storage root, by its path."""
+        return {
+            str(path.relative_to(self.root))
+            for path in self.root.rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole database and storage, to compare before and after."""
+        tables = {table.name: self.rows(table) for table in schema.metadata.sorted_tables}
+        return {**tables, "files": self.files()}
