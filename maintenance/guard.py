@@ -17,7 +17,7 @@ from zlib import crc32
 
 from psycopg import Connection as DriverConnection
 from sqlalchemy import Connection, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.pool import NullPool
 
 from maintenance.database import MAX_NAME_BYTES, configure, session_parameters
@@ -77,6 +77,9 @@ class Guard:
             self.connection.execute(text("SELECT 1"))
         except DBAPIError as error:
             message = f"the connection that guards {self.job} is lost: {translate(error)}"
+            raise GuardLost(message) from None
+        except PendingRollbackError:
+            message = f"the connection that guards {self.job} was lost before"
             raise GuardLost(message) from None
 
 

@@ -4,12 +4,17 @@ from collections.abc import Mapping
 
 from maintenance.report import MAX_FAILURES, Report, human_age, human_bytes
 
+CONTROL = {chr(code): "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160))}
+PLAIN = str.maketrans(
+    {**CONTROL, "\\": "\\\\", "|": "\\|", "`": "'", "<": "&lt;", "[": "\\[", "]": "\\]"}
+)
+
 
 def to_markdown(report: Report) -> str:
     """Return the report as Markdown."""
     title = f"# {report.job}" + (" (dry run: nothing was changed)" if report.dry_run else "")
     verb = "would be deleted" if report.dry_run else "deleted"
-    parts = [title, f"**{report.summary()}**", _facts(report)]
+    parts = [title, f"**{_plain(report.summary())}**", _facts(report)]
     if report.selected or report.repaired:
         parts.append(
             "| selected | done | failed | deferred | skipped |\n|--:|--:|--:|--:|--:|\n"
@@ -22,7 +27,9 @@ def to_markdown(report: Report) -> str:
     parts.append(_table("Repaired", report.repaired))
     parts.append(_table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies))
     if report.failures:
-        listed = "\n".join(f"- `{one.item}`: {_plain(one.cause)}" for one in report.failures)
+        listed = "\n".join(
+            f"- `{_plain(one.item)}`: {_plain(one.cause)}" for one in report.failures
+        )
         more = f"\n\nThe first {MAX_FAILURES} of {report.failed:,}."
         parts.append("## Failures\n\n" + listed + (more if report.failed > MAX_FAILURES else ""))
     if report.warnings:
@@ -57,5 +64,8 @@ def _table(title: str, counts: Mapping[str, int]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep text from the database or the file system from being read as Markdown."""
-    return text.replace("\n", " ").replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    """Keep text from the database or the file system from being read as Markdown.
+
+    It becomes one line without code, HTML, links, images and further columns of a table.
+    """
+    return " ".join(text.split()).translate(PLAIN)

@@ -157,6 +157,10 @@ def _parsed(text: str) -> URL:
     if url.drivername not in DATABASE_SCHEMES:
         message = f"DATABASE_URL: must begin with one of {', '.join(DATABASE_SCHEMES)}"
         raise ValueError(message)
+    if "@" in f"{url.host}{url.database}":
+        # The rest of a password would be taken for the host, and quoted when it does not answer.
+        message = "DATABASE_URL: an @ in the user's name or password must be written as %40"
+        raise ValueError(message)
     return url.set(drivername=DRIVER)
 
 

@@ -160,7 +160,10 @@ class LocalStore:
     def _prune(self, parts: Parts) -> Parts:
         """Remove empty directories upwards, never the root's first level; return the survivor."""
         while len(parts) > 1:
-            above = self._open(parts[:-1])
+            try:
+                above = self._open(parts[:-1])
+            except (OSError, UnsafeKey):
+                return parts  # It was swapped or locked meanwhile; syncing it says so.
             if above is None:
                 parts = parts[:-1]
                 continue
@@ -185,6 +188,8 @@ class LocalStore:
                         os.fsync(directory)
                     finally:
                         os.close(directory)
+            except UnsafeKey as error:
+                return str(error)
             except OSError as error:
                 return explain("/".join(parts), error)
         return None

@@ -22,10 +22,10 @@ def remove_file(parent: int, name: str) -> Removal:
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            return Removal(error=f"{name}: is a directory where a file was expected")
+            return Removal(error=f"{shown(name)}: is a directory where a file was expected")
         os.unlink(name, dir_fd=parent)
         if exists(parent, name):
-            return Removal(error=f"{name}: is still there after its deletion")
+            return Removal(error=f"{shown(name)}: is still there after its deletion")
     except FileNotFoundError:
         return ABSENT
     except OSError as error:
@@ -42,7 +42,7 @@ def measure_file(parent: int, name: str) -> Removal:
     except OSError as error:
         return Removal(error=explain(name, error))
     if stat.S_ISDIR(status.st_mode):
-        return Removal(error=f"{name}: is a directory where a file was expected")
+        return Removal(error=f"{shown(name)}: is a directory where a file was expected")
     return Removal(files=1, bytes=_size(status))
 
 
@@ -60,7 +60,7 @@ def remove_tree(parent: int, name: str, keep: Keep) -> Removal:
         left = measure_tree(parent, name, keep)
         if left.error or not left.files:
             return total + Removal(error=left.error)
-    return total + Removal(error=f"{name}: somebody keeps writing into it")
+    return total + Removal(error=f"{shown(name)}: somebody keeps writing into it")
 
 
 def measure_tree(parent: int, name: str, keep: Keep) -> Removal:
@@ -79,13 +79,18 @@ def exists(parent: int, name: str) -> bool:
 
 def explain(name: str, error: OSError) -> str:
     """Return an operating system's error for a report: which name, and why."""
-    return f"{name}: {error.strerror or error}"
+    return f"{shown(name)}: {error.strerror or error}"
+
+
+def shown(name: str) -> str:
+    """Return a name as text that a database takes: bytes that are no UTF-8 become escapes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _remove_directory(parent: int, name: str, parts: Parts, keep: Keep) -> tuple[Removal, bool]:
     """Empty one directory and remove it; return what went, and whether the name is gone."""
     if len(parts) > MAX_DEPTH:
-        return Removal(error=f"{name}: nested deeper than {MAX_DEPTH} directories"), False
+        return Removal(error=f"{shown(name)}: nested deeper than {MAX_DEPTH} directories"), False
     try:
         directory = os.open(name, DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
@@ -124,7 +129,7 @@ def _remove_directory(parent: int, name: str, parts: Parts, keep: Keep) -> tuple
 
 def _measure_directory(parent: int, name: str, parts: Parts, keep: Keep) -> Removal:
     if len(parts) > MAX_DEPTH:
-        return Removal(error=f"{name}: nested deeper than {MAX_DEPTH} directories")
+        return Removal(error=f"{shown(name)}: nested deeper than {MAX_DEPTH} directories")
     try:
         directory = os.open(name, DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
@@ -167,9 +172,14 @@ def _not_a_directory(
     """Handle a bundle's name that cannot be opened: a link goes as a link, a file is an error."""
     if error.errno not in (errno.ENOTDIR, errno.ELOOP):
         return Removal(error=explain(name, error)), False
-    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    try:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return ABSENT, True  # It went between the two calls.
+    except OSError as failure:
+        return Removal(error=explain(name, failure)), False
     if not stat.S_ISLNK(status.st_mode):
-        return Removal(error=f"{name}: is a file where a directory was expected"), False
+        return Removal(error=f"{shown(name)}: is a file where a directory was expected"), False
     removal = remove_file(parent, name) if remove else measure_file(parent, name)
     return removal, removal.error is None
 

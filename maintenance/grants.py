@@ -1,0 +1,89 @@
+"""The rights of the jobs' database role, as SQL: `python -m maintenance.grants` prints the file.
+
+A role with these rights and no others cannot read the content of submissions, cannot delete a
+submission or a run, and cannot change the schema.
+"""
+
+import re
+import sys
+from collections.abc import Iterable
+
+from maintenance.access import ACCESS, Access, Columns
+
+ROLE = "validibot_maintenance"
+
+HEADER = f"""\
+-- The database role of the maintenance jobs: what they read and write, column by column.
+--
+-- Made from maintenance/access.py by `python -m maintenance.grants`: do not edit.
+--
+-- Once, as a superuser or as the owner of Validibot's tables, in Validibot's database:
+--
+--     CREATE ROLE {ROLE} LOGIN;
+--     \\password {ROLE}
+--     \\i docs/database-role.sql
+--
+-- \\password asks for the password and sends it encrypted, so that it is in no file, no history
+-- and no log. Then put the role into the DATABASE_URL of the worker.
+--
+-- The role also needs CONNECT on the database and USAGE on the schema. Everybody has both unless
+-- they were revoked; then:
+--
+--     GRANT CONNECT ON DATABASE validibot TO {ROLE};
+--     GRANT USAGE ON SCHEMA public TO {ROLE};
+--
+-- Read this file again after an update: granting a right twice does no harm.
+"""
+
+
+def grants(role: str, jobs: Iterable[str]) -> str:
+    """Return the GRANT statements that let a role run these jobs, and nothing else.
+
+    Reading and writing are granted by column, `ctid` (a row's place) among them; deleting is a
+    right on a table.
+    """
+    accesses = [ACCESS[job] for job in jobs]
+    name = _identifier(role)
+    lines = []
+    for table in sorted({table for access in accesses for table in access.columns()}):
+        rights = [
+            f"{right} ({', '.join(columns)})"
+            for right, columns in (
+                ("SELECT", _columns(table, (access.select for access in accesses))),
+                ("INSERT", _columns(table, (access.insert for access in accesses))),
+                ("UPDATE", _columns(table, (access.update for access in accesses))),
+            )
+            if columns
+        ]
+        if _deleted(table, accesses):
+            rights.append("DELETE")
+        lines += [
+            "GRANT",
+            *(f"    {right}," for right in rights[:-1]),
+            f"    {rights[-1]}",
+            f"    ON {_identifier(table)} TO {name};",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def document() -> str:
+    """Return the text of docs/database-role.sql."""
+    return f"{HEADER}\n{grants(ROLE, ACCESS)}"
+
+
+def _columns(table: str, parts: Iterable[Columns]) -> list[str]:
+    return sorted({_identifier(column) for part in parts for column in part.get(table, ())})
+
+
+def _deleted(table: str, accesses: Iterable[Access]) -> bool:
+    return any(table in access.delete for access in accesses)
+
+
+def _identifier(name: str) -> str:
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -1,0 +1,212 @@
+"""The database role of the jobs: its rights are written down, enough, and no more than that."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy import URL, text
+
+from flows.jobs import JOBS
+from maintenance import schema
+from maintenance import settings as settings_module
+from maintenance.access import ACCESS
+from maintenance.database import dispose_engines
+from maintenance.embedded import EmbeddedServer
+from maintenance.grants import ROLE, document, grants
+from maintenance.report import StopReason
+from maintenance.settings import Settings
+from tests.support.runs import run
+from tests.support.validibot import DAY, NOW, TICK, Validibot
+
+FILE = Path(__file__).parents[2] / "docs" / "database-role.sql"
+LIMITED = 'the"limited"role'
+
+
+def address(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="module")
+def role(server: EmbeddedServer) -> Iterator[str]:
+    with psycopg.connect(address(server.url("postgres")), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(LIMITED)))
+        yield LIMITED
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(LIMITED)))
+
+
+@pytest.fixture
+def limited(
+    role: str, environment: Settings, database_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[URL]:
+    """The address of the test's database for a role without any rights; jobs use it."""
+    url = database_url.set(username=role)
+    monkeypatch.setenv("DATABASE_URL", address(url))
+    settings_module.settings.cache_clear()
+    yield url
+    dispose_engines()
+
+
+def grant(validibot: Validibot, role: str, *jobs: str) -> None:
+    with validibot.engine.begin() as connection:
+        connection.execute(text(grants(role, jobs)))
+
+
+def work_for_every_job(validibot: Validibot) -> None:
+    """Rows and files of every kind that a job handles: what goes, fails, waits and is repaired."""
+    expired = validibot.submission()
+    run_id = validibot.run(expired)
+    step = validibot.step_run(run_id)
+    attempt = validibot.attempt(step)
+    validibot.trace(step)
+    validibot.queued(expired, next_retry_at=NOW - DAY)
+    validibot.file(f"runs/{validibot.org_id}/{run_id}/attempts/{attempt}/input/a.json")
+    validibot.file("submissions/weather.epw")
+    validibot.port_file(expired, input_file="submissions/weather.epw")
+    validibot.file("submissions/uploaded.json")
+    validibot.submission(input_file="submissions/uploaded.json")
+    validibot.file("submissions/folder/in-the-way.json")
+    validibot.submission(input_file="submissions/folder")
+    validibot.submission(expires_at=None)
+    validibot.submission(retention_policy="DO_NOT_STORE")
+    validibot.submission(retention_policy="STORE_FOR_EVER")
+    busy = validibot.submission()
+    validibot.run(busy, status="RUNNING", ended_at=None)
+    for age in (DAY, TICK, timedelta(0)):
+        validibot.session(NOW - age)
+
+
+def test_the_file_is_what_the_code_renders() -> None:
+    assert FILE.read_text() == document(), "python -m maintenance.grants > docs/database-role.sql"
+
+
+def test_the_file_holds_no_password() -> None:
+    statements = re.sub(r"--.*", "", FILE.read_text()).upper()
+    assert "GRANT" in statements
+    assert "PASSWORD" not in statements
+    assert "CREATE ROLE" not in statements
+
+
+def test_the_file_grants_the_rights_of_every_job() -> None:
+    assert document().endswith(grants(ROLE, ACCESS))
+    assert set(ACCESS) == set(JOBS)
+
+
+@pytest.mark.parametrize("job", sorted(ACCESS))
+def test_declared_columns_exist(job: str) -> None:
+    tables = schema.metadata.tables
+    known = {name: {column.name for column in tables[name].columns} for name in tables}
+    unknown = {
+        (table, column)
+        for table, columns in ACCESS[job].columns().items()
+        for column in columns
+        if column not in known.get(table, set())
+    }
+    assert unknown == set()
+
+
+@pytest.mark.parametrize("job", sorted(ACCESS))
+def test_a_job_runs_with_the_rights_that_are_granted_for_it(
+    job: str, limited: URL, role: str, validibot: Validibot
+) -> None:
+    grant(validibot, role, job)
+    work_for_every_job(validibot)
+    before = validibot.snapshot()
+    forecast = run(JOBS[job].flow, as_of=NOW, dry_run=True)
+    assert validibot.snapshot() == before
+    report = run(JOBS[job].flow, as_of=NOW)
+    assert report.stopped_because is StopReason.DRAINED
+    assert report.selected == forecast.selected
+    assert report.done > 0
+    assert validibot.snapshot() != before
+    causes = {failure.cause for failure in report.failures}
+    assert causes <= {"folder: is a directory where a file was expected"}
+
+
+@pytest.mark.parametrize("job", sorted(ACCESS))
+def test_a_job_leaves_the_same_under_this_role_as_under_the_owner(
+    job: str, limited: URL, role: str, validibot: Validibot, environment: Settings
+) -> None:
+    """Rights that are missing must not show as less work done."""
+    work_for_every_job(validibot)
+    grant(validibot, role, job)
+    mine = run(JOBS[job].flow, as_of=NOW, dry_run=True)
+    dispose_engines()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", address(environment.url))
+        settings_module.settings.cache_clear()
+        owners = run(JOBS[job].flow, as_of=NOW, dry_run=True)
+        dispose_engines()
+    settings_module.settings.cache_clear()
+    left_out = {"duration_seconds"}
+    assert mine.model_dump(exclude=left_out) == owners.model_dump(exclude=left_out)
+
+
+def test_sessions_are_cleared_past_a_locked_one(
+    limited: URL, role: str, validibot: Validibot
+) -> None:
+    grant(validibot, role, "clear-sessions")
+    expired = {validibot.session(NOW - DAY * n) for n in (1, 2, 3)}
+    locked = min(expired)
+    lock = text("SELECT FROM django_session WHERE session_key = :key FOR UPDATE")
+    with validibot.engine.begin() as other:
+        other.execute(lock, {"key": locked})
+        report = run(JOBS["clear-sessions"].flow, as_of=NOW)
+    assert set(validibot.rows(schema.sessions)) == {locked}
+    assert (report.done, report.failed) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT content FROM submissions_submission",
+        "SELECT * FROM submissions_submission",
+        "SELECT name FROM submissions_submission",
+        "DELETE FROM submissions_submission",
+        "TRUNCATE submissions_purgeretry",
+        "UPDATE submissions_submission SET checksum_sha256 = ''",
+        "UPDATE submissions_submission SET user_id = NULL",
+        "INSERT INTO submissions_submission SELECT FROM submissions_submission",
+        "DELETE FROM validations_validationrun",
+        "SELECT session_data FROM django_session",
+        "SELECT session_key FROM django_session",
+        "SELECT * FROM users_user",
+        "ALTER TABLE django_session ADD extra integer",
+        "DROP TABLE django_session",
+        "CREATE TABLE more (id integer)",
+    ],
+)
+def test_what_no_job_needs_is_refused(
+    limited: URL, role: str, validibot: Validibot, statement: str
+) -> None:
+    grant(validibot, role, *ACCESS)
+    work_for_every_job(validibot)
+    before = validibot.snapshot()
+    with psycopg.connect(address(limited)) as connection:
+        found = connection.execute("SELECT id FROM submissions_submission").fetchall()
+        assert {key for (key,) in found} == set(validibot.rows(schema.submissions))
+        with pytest.raises(InsufficientPrivilege):
+            connection.execute(statement.encode())
+        connection.rollback()
+    assert validibot.snapshot() == before
+
+
+def test_only_the_jobs_that_are_named_are_granted() -> None:
+    assert grants("alice", ["clear-sessions"]) == (
+        "GRANT\n"
+        "    SELECT (ctid, expire_date),\n"
+        "    UPDATE (expire_date),\n"
+        "    DELETE\n"
+        "    ON django_session TO alice;\n"
+    )
+
+
+def test_a_name_that_needs_quotes_gets_them() -> None:
+    name = f'Robert"; DROP TABLE x; {uuid.UUID(int=0)}'
+    quoted = 'TO "Robert""; DROP TABLE x; 00000000-0000-0000-0000-000000000000";'
+    assert quoted in grants(name, ["clear-sessions"])
