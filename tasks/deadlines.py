@@ -7,7 +7,6 @@ by slices of heap blocks, one pass over the table in bounded statements.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -16,12 +15,10 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    and_,
     case,
     literal,
     or_,
     select,
-    text,
     true,
 )
 
@@ -29,42 +26,8 @@ from maintenance.report import BatchResult
 from maintenance.retention import DO_NOT_STORE
 from maintenance.schema import submissions
 from tasks.arrays import any_uuid
-from tasks.due_submissions import SUBMISSIONS, new_deadline, run_facts, undated, unknown_policy
+from tasks.due_submissions import SUBMISSIONS, new_deadline, run_facts, unknown_policy
 from tasks.purge_queue import queue_purges
-
-BLOCKS_PER_BATCH = 2_000
-"""16 MB of the table at PostgreSQL's usual block size."""
-
-
-@dataclass(frozen=True)
-class BlockCursor:
-    """A place in the table: the next heap block, and where the pass ends."""
-
-    block: int
-    end: int
-
-
-def whole_table(connection: Connection) -> BlockCursor:
-    """Return the pass over all blocks that the submissions' table has now."""
-    blocks = connection.execute(
-        text(
-            "SELECT pg_relation_size(CAST(:name AS regclass))"
-            " / current_setting('block_size')::bigint"
-        ),
-        {"name": submissions.name},
-    ).scalar_one()
-    return BlockCursor(0, blocks)
-
-
-def undated_in(cursor: BlockCursor) -> tuple[ColumnElement[bool], BlockCursor]:
-    """Return the undated submissions of the next blocks, and the place behind them."""
-    upper = min(cursor.block + BLOCKS_PER_BATCH, cursor.end)
-    scope = and_(
-        text(f"submissions_submission.ctid >= '({cursor.block},0)'::tid"),
-        text(f"submissions_submission.ctid < '({upper},0)'::tid"),
-        undated(),
-    )
-    return scope, BlockCursor(upper, cursor.end)
 
 
 def wrong_deadlines(scope: ColumnElement[bool]) -> Select[tuple[UUID, str, bool, datetime]]:

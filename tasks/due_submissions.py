@@ -1,12 +1,10 @@
 """Which submissions are due: the selection that claims, previews and backlogs share (SPEC 5.2)."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Select,
     and_,
     exists,
@@ -15,8 +13,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    true,
-    tuple_,
 )
 from sqlalchemy.sql.selectable import LateralFromClause
 
@@ -24,16 +20,10 @@ from maintenance.cutoff import Cutoff
 from maintenance.retention import INPUT_DAYS, INPUT_POLICIES, deadline_expression
 from maintenance.schema import purge_retries, runs, submissions
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
+from tasks.places import Order
 
 SUBMISSIONS = submissions.c
-
-
-@dataclass(frozen=True)
-class DueCursor:
-    """A place in the order of the selection: oldest deadline first."""
-
-    expires_at: datetime
-    id: UUID
+OLDEST_FIRST = Order(SUBMISSIONS.expires_at, SUBMISSIONS.id)
 
 
 def run_facts() -> LateralFromClause:
@@ -87,54 +77,19 @@ def in_backoff(cutoff: Cutoff, *, retry_failed: bool) -> ColumnElement[bool]:
     waiting = purge_retries.c.last_attempt_at >= cutoff.started_at
     if not retry_failed:
         waiting = or_(waiting, purge_retries.c.next_retry_at > cutoff.as_of)
-    return exists().where(
+    return exists(literal(1)).where(
         purge_retries.c.submission_id == SUBMISSIONS.id, purge_retries.c.attempt_count > 0, waiting
     )
 
 
 def no_active_run() -> ColumnElement[bool]:
     """Return whether no run of a submission is active."""
-    return ~exists().where(
+    return ~exists(literal(1)).where(
         runs.c.submission_id == SUBMISSIONS.id, runs.c.status.not_in(TERMINAL_RUN_STATUSES)
     )
 
 
-def after(cursor: DueCursor | None) -> ColumnElement[bool]:
-    """Return whether a submission comes after the cursor in the order of the selection."""
-    if cursor is None:
-        return true()
-    return tuple_(SUBMISSIONS.expires_at, SUBMISSIONS.id) > tuple_(
-        literal(cursor.expires_at), literal(cursor.id)
-    )
-
-
-def page_edge(
-    connection: Connection, cutoff: Cutoff, cursor: DueCursor | None, rows: int
-) -> DueCursor | None:
-    """Return the last place of the next page of `rows` overdue submissions, None for the end."""
-    edge = connection.execute(
-        select(SUBMISSIONS.expires_at, SUBMISSIONS.id)
-        .where(overdue(cutoff.as_of), after(cursor))
-        .order_by(SUBMISSIONS.expires_at, SUBMISSIONS.id)
-        .offset(rows - 1)
-        .limit(1)
-    ).first()
-    return DueCursor(edge.expires_at, edge.id) if edge else None
-
-
-def within(cursor: DueCursor | None, edge: DueCursor | None) -> ColumnElement[bool]:
-    """Return whether a submission lies on the page after `cursor`, up to and with `edge`."""
-    if edge is None:
-        return after(cursor)
-    upper = tuple_(SUBMISSIONS.expires_at, SUBMISSIONS.id) <= tuple_(
-        literal(edge.expires_at), literal(edge.id)
-    )
-    return and_(after(cursor), upper)
-
-
-def claimable(
-    cutoff: Cutoff, *, retry_failed: bool
-) -> Select[tuple[UUID, datetime, datetime, str, str | None]]:
+def claimable(cutoff: Cutoff, *, retry_failed: bool) -> Select[Any]:
     """Return the submissions to purge, locked; rows that somebody else has locked are left out.
 
     The lock is FOR UPDATE: it also holds back the commit of a run that is being created for the
@@ -143,10 +98,11 @@ def claimable(
     return (
         select(
             SUBMISSIONS.id,
-            SUBMISSIONS.expires_at,
+            SUBMISSIONS.expires_at.label("moment"),
             SUBMISSIONS.created,
             SUBMISSIONS.retention_policy,
             SUBMISSIONS.input_file,
+            literal(False).label("purged"),  # noqa: FBT003 - a value in SQL
         )
         .where(
             overdue(cutoff.as_of),

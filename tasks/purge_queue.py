@@ -1,6 +1,7 @@
 """The queue of submissions whose content must go: `submissions_purgeretry` (SPEC 3)."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, literal, null, select
@@ -10,8 +11,12 @@ from maintenance.database import transaction
 from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
 from maintenance.schema import purge_retries, submissions
 from tasks.arrays import any_uuid, text_array, uuid_array
+from tasks.changes import Change, Removal
 
 QUEUE = purge_retries.c
+
+POSTPONEMENT = timedelta(minutes=5)
+"""When a queued submission with an active run is looked at again."""
 
 
 def queue_purges(connection: Connection, ids: Sequence[UUID]) -> int:
@@ -51,6 +56,22 @@ def count_queueable(connection: Connection, ids: Sequence[UUID]) -> int:
         QUEUE.submission_id == any_uuid(ids), QUEUE.next_retry_at <= func.statement_timestamp()
     )
     return len(ids) - connection.execute(already_due).scalar_one()
+
+
+def queue_changes(*, postponed: Sequence[UUID], dropped: Sequence[UUID]) -> list[Change | Removal]:
+    """Return the changes for queued submissions that are not purged now (SPEC 5.4).
+
+    Postponed ones have an active run and come again in five minutes, with no attempt counted;
+    dropped ones are purged already and leave the queue.
+    """
+    later = func.statement_timestamp() + POSTPONEMENT
+    changes: list[Change | Removal] = []
+    if postponed:
+        scope = QUEUE.submission_id == any_uuid(postponed)
+        changes.append(Change(purge_retries, scope, stamps={"next_retry_at": later}))
+    if dropped:
+        changes.append(Removal(purge_retries, QUEUE.submission_id == any_uuid(dropped)))
+    return changes
 
 
 def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> None:

@@ -9,6 +9,7 @@ absent is success.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Select
@@ -21,11 +22,10 @@ from maintenance.schema import submissions
 from maintenance.storage.layout import Stores
 from tasks.arrays import any_uuid
 from tasks.changes import apply, count
-from tasks.purge_queue import record_failures
+from tasks.isolation import Fault, isolate
+from tasks.purge_queue import queue_changes, record_failures
 from tasks.submission_files import measure_files, remove_files
 from tasks.submission_rows import SubmissionItem, purge_changes, read_related
-
-Claim = Select[tuple[UUID, datetime, datetime, str, str | None]]
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,27 @@ class Purge:
     Attributes:
         engine: the database.
         stores: where the files are.
-        deadline: content whose recomputed deadline is later stays; None purges whatever the
-            policy says (SPEC 5.4).
         redact_traces: clear the payload-derived values of input traces too.
+        deadline: content whose recomputed deadline is later stays. None: the items come from the
+            purge queue, and go whatever their policy says (SPEC 5.4).
     """
 
     engine: Engine
     stores: Stores
-    deadline: datetime | None
     redact_traces: bool
+    deadline: datetime | None
 
 
-def purge_batch(purge: Purge, claim: Claim) -> tuple[list[SubmissionItem], BatchResult]:
+@dataclass
+class Sorted:
+    """Claimed submissions, by what is to be done with them."""
+
+    ready: list[SubmissionItem]
+    deferred: list[SubmissionItem]
+    skipped: list[SubmissionItem]
+
+
+def purge_batch(purge: Purge, claim: Select[Any]) -> tuple[list[SubmissionItem], BatchResult]:
     """Purge the submissions that `claim` selects and locks.
 
     A database error that is a row's fault, or a row of a submission that the application has
@@ -55,7 +64,8 @@ def purge_batch(purge: Purge, claim: Claim) -> tuple[list[SubmissionItem], Batch
 
     Args:
         purge: how to purge.
-        claim: a SELECT of id, expires_at, created, policy, input_file with FOR UPDATE SKIP LOCKED.
+        claim: a SELECT of id, moment, created, retention_policy, input_file and purged, with FOR
+            UPDATE SKIP LOCKED.
 
     Returns:
         The claimed submissions in the order of the claim, and what became of them.
@@ -67,12 +77,12 @@ def purge_batch(purge: Purge, claim: Claim) -> tuple[list[SubmissionItem], Batch
     causes: dict[UUID, str] = {}
     try:
         with transaction(purge.engine) as connection:
-            items = _claimed(connection, claim)
+            items = claimed(connection, claim)
             result = _purge_claimed(purge, connection, items, causes)
-    except (RowRefused, LockTimeout) as error:
+    except (RowRefused, LockTimeout) as fault:
         if not items:
             raise
-        return items, _isolate(purge, claim, items, error)
+        return items, _isolate(purge, claim, items, fault)
     record_failures(purge.engine, causes)
     return items, result
 
@@ -81,39 +91,49 @@ def preview_purge(
     purge: Purge, connection: Connection, items: Sequence[SubmissionItem]
 ) -> BatchResult:
     """Return what purging these submissions would do, without changing anything."""
+    result = selected(items)
+    if not items:
+        return result
     read_related(connection, items)
-    result = _selected(items)
-    for removal in measure_files(purge.stores, items).values():
+    parts = _sort(purge, items)
+    result.deferred, result.skipped = len(parts.deferred), len(parts.skipped)
+    for removal in measure_files(purge.stores, parts.ready).values():
         result.files += removal.files
         result.bytes += removal.bytes
-    result.rows = count(connection, purge_changes(items, redact_traces=purge.redact_traces))
+    result.rows = count(connection, purge_changes(parts.ready, redact_traces=purge.redact_traces))
+    result.rows.update(count(connection, _queue_changes(purge, parts)))
     return result
 
 
-def _claimed(connection: Connection, claim: Claim) -> list[SubmissionItem]:
+def claimed(connection: Connection, claim: Select[Any]) -> list[SubmissionItem]:
+    """Return the submissions that a claim selects."""
     return [
-        SubmissionItem(row.id, row.expires_at, row.created, row.retention_policy, row.input_file)
+        SubmissionItem(
+            row.id, row.moment, row.created, row.retention_policy, row.input_file, row.purged
+        )
         for row in connection.execute(claim)
     ]
+
+
+def selected(items: Sequence[SubmissionItem]) -> BatchResult:
+    """Return the result that begins with these items being selected."""
+    fingerprint = sum(item.id.int for item in items) % FINGERPRINT_MODULUS
+    return BatchResult(selected=len(items), fingerprint=fingerprint)
 
 
 def _purge_claimed(
     purge: Purge, connection: Connection, items: Sequence[SubmissionItem], causes: dict[UUID, str]
 ) -> BatchResult:
-    result = _selected(items)
+    result = selected(items)
     if not items:
         return result
     read_related(connection, items)
-    ready = []
-    for item in items:
-        if item.active:
-            result.deferred += 1
-        elif purge.deadline is not None and not _deadline_passed(item, purge.deadline):
-            result.skipped += 1
-        else:
-            ready.append(item)
+    parts = _sort(purge, items)
+    result.deferred, result.skipped = len(parts.deferred), len(parts.skipped)
+    removals = remove_files(purge.stores, parts.ready)
     gone = []
-    for item, removal in zip(ready, remove_files(purge.stores, ready).values(), strict=True):
+    for item in parts.ready:
+        removal = removals[item.id]
         result.files += removal.files
         result.bytes += removal.bytes
         if removal.error is None:
@@ -123,32 +143,51 @@ def _purge_claimed(
             result.fail(f"submission {item.id}", removal.error)
     if gone:
         result.rows = apply(connection, purge_changes(gone, redact_traces=purge.redact_traces))
+    result.rows.update(apply(connection, _queue_changes(purge, parts)))
     result.done = len(gone)
     return result
 
 
+def _sort(purge: Purge, items: Sequence[SubmissionItem]) -> Sorted:
+    """Judge claimed submissions by what was read after the claim."""
+    parts = Sorted([], [], [])
+    for item in items:
+        if item.purged:
+            parts.skipped.append(item)
+        elif item.active:
+            parts.deferred.append(item)
+        elif purge.deadline is not None and not _deadline_passed(item, purge.deadline):
+            parts.skipped.append(item)
+        else:
+            parts.ready.append(item)
+    return parts
+
+
+def _queue_changes(purge: Purge, parts: Sorted) -> Any:  # noqa: ANN401 - as `apply` takes them
+    if purge.deadline is not None:
+        return []
+    return queue_changes(
+        postponed=[item.id for item in parts.deferred], dropped=[item.id for item in parts.skipped]
+    )
+
+
 def _isolate(
-    purge: Purge, claim: Claim, items: Sequence[SubmissionItem], error: RowRefused | LockTimeout
+    purge: Purge, claim: Select[Any], items: Sequence[SubmissionItem], fault: Fault
 ) -> BatchResult:
-    if len(items) == 1:
-        result = _selected(items)
-        if isinstance(error, LockTimeout):
+    def again(part: Sequence[SubmissionItem]) -> BatchResult:
+        narrowed = claim.where(submissions.c.id == any_uuid([item.id for item in part]))
+        return purge_batch(purge, narrowed)[1]
+
+    def alone(item: SubmissionItem, fault: Fault) -> BatchResult:
+        result = selected([item])
+        if isinstance(fault, LockTimeout):
             result.deferred = 1
         else:
-            result.fail(f"submission {items[0].id}", str(error))
-            record_failures(purge.engine, {items[0].id: str(error)})
+            result.fail(f"submission {item.id}", str(fault))
+            record_failures(purge.engine, {item.id: str(fault)})
         return result
-    result = BatchResult()
-    middle = len(items) // 2
-    for half in (items[:middle], items[middle:]):
-        again = claim.where(submissions.c.id == any_uuid([item.id for item in half]))
-        result += purge_batch(purge, again)[1]
-    return result
 
-
-def _selected(items: Sequence[SubmissionItem]) -> BatchResult:
-    fingerprint = sum(item.id.int for item in items) % FINGERPRINT_MODULUS
-    return BatchResult(selected=len(items), fingerprint=fingerprint)
+    return isolate(items, fault, again, alone)
 
 
 def _deadline_passed(item: SubmissionItem, as_of: datetime) -> bool:

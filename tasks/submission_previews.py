@@ -14,20 +14,21 @@ from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for, transaction
 from maintenance.report import BatchResult
 from maintenance.retention import DO_NOT_STORE
+from maintenance.schema import submissions
 from maintenance.settings import settings
 from maintenance.storage.layout import open_stores
-from tasks.deadlines import BlockCursor, repairs_of, undated_in, whole_table
+from tasks.deadlines import repairs_of
 from tasks.due_submissions import (
+    OLDEST_FIRST,
     SUBMISSIONS,
-    DueCursor,
     in_backoff,
     new_deadline,
     overdue,
-    page_edge,
     run_facts,
+    undated,
     unknown_policy,
-    within,
 )
+from tasks.places import Blocks, Place, all_blocks
 from tasks.purge_queue import count_queueable
 from tasks.purging import Purge, preview_purge
 from tasks.retrying import TASK_OPTIONS
@@ -38,8 +39,8 @@ from tasks.submissions import PurgeOptions
 
 @task(name="preview overdue submissions", **TASK_OPTIONS)
 def preview_overdue(
-    cutoff: Cutoff, cursor: DueCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[DueCursor]:
+    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Place]:
     """Say what a run would do with submissions whose recorded deadline has passed.
 
     Raises:
@@ -49,13 +50,14 @@ def preview_overdue(
     current = settings()
     engine = engine_for(current, options.job)
     with open_stores(current) as stores:
-        purge = Purge(engine, stores, cutoff.as_of, current.redact_input_traces)
+        purge = Purge(engine, stores, current.redact_input_traces, cutoff.as_of)
 
-        def one_batch(place: DueCursor | None, rows: int) -> Batch[DueCursor]:
+        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
             with transaction(engine, read_only=True) as connection:
-                edge = page_edge(connection, cutoff, place, rows)
-                scope = overdue(cutoff.as_of) & within(place, edge)
-                result = _preview(purge, connection, scope, cutoff, options)
+                scope = overdue(cutoff.as_of)
+                edge = OLDEST_FIRST.edge(connection, scope, place, rows)
+                page = scope & OLDEST_FIRST.within(place, edge)
+                result = _preview(purge, connection, page, cutoff, options)
             return Batch(result, edge, exhausted=edge is None)
 
         size = options.batch_size
@@ -64,8 +66,8 @@ def preview_overdue(
 
 @task(name="preview undated submissions", **TASK_OPTIONS)
 def preview_undated(
-    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Blocks]:
     """Say what a run would do with submissions of a finite policy without a deadline.
 
     Raises:
@@ -75,13 +77,14 @@ def preview_undated(
     current = settings()
     engine = engine_for(current, options.job)
     with open_stores(current) as stores:
-        purge = Purge(engine, stores, cutoff.as_of, current.redact_input_traces)
+        purge = Purge(engine, stores, current.redact_input_traces, cutoff.as_of)
 
-        def one_batch(place: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
+        def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
             with transaction(engine, read_only=True) as connection:
-                scope, following = undated_in(place or whole_table(connection))
+                here = place or all_blocks(connection, submissions.name)
+                scope = here.scope(submissions.name) & undated()
                 result = _preview(purge, connection, scope, cutoff, options)
-            return Batch(result, following, exhausted=following.block >= following.end)
+            return Batch(result, here.next(), exhausted=here.next().passed)
 
         return work_slice(one_batch, cursor, share, BatchSizer(1, current.batch_seconds))
 

@@ -28,11 +28,12 @@ class SubmissionItem:
     """One claimed submission with everything that its purge needs to know."""
 
     id: UUID
-    deadline: datetime
-    """The moment that orders the selection: its recorded deadline, or when its retry is due."""
+    moment: datetime
+    """What orders the selection: its recorded deadline, or when its retry is due."""
     created: datetime
     policy: str
     input_file: str | None
+    purged: bool = False
     active: bool = False
     ended_at: datetime | None = None
     bundles: list[Bundle] = field(default_factory=list)

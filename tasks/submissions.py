@@ -12,17 +12,16 @@ from maintenance.report import Overdue
 from maintenance.schema import submissions
 from maintenance.settings import settings
 from maintenance.storage.layout import open_stores
-from tasks.deadlines import BlockCursor, repair_deadlines, undated_in, whole_table
+from tasks.deadlines import repair_deadlines
 from tasks.due_submissions import (
-    DueCursor,
-    after,
+    OLDEST_FIRST,
     claimable,
     finite_policy,
     no_active_run,
     overdue,
-    page_edge,
-    within,
+    undated,
 )
+from tasks.places import Blocks, Place, all_blocks
 from tasks.purging import Purge, purge_batch
 from tasks.retrying import TASK_OPTIONS
 from tasks.slices import Batch, Slice, work_slice
@@ -42,8 +41,8 @@ class PurgeOptions:
 
 @task(name="repair overdue deadlines", **TASK_OPTIONS)
 def repair_overdue(
-    cutoff: Cutoff, cursor: DueCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[DueCursor]:
+    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Place]:
     """Recompute the deadlines of submissions with `expires_at <= as_of` (SPEC 5.2).
 
     Raises:
@@ -52,11 +51,12 @@ def repair_overdue(
     current = settings()
     engine = engine_for(current, options.job)
 
-    def one_batch(place: DueCursor | None, rows: int) -> Batch[DueCursor]:
+    def one_batch(place: Place | None, rows: int) -> Batch[Place]:
         with transaction(engine) as connection:
-            edge = page_edge(connection, cutoff, place, rows)
-            scope = overdue(cutoff.as_of) & within(place, edge)
-            result = repair_deadlines(connection, scope)
+            scope = overdue(cutoff.as_of)
+            edge = OLDEST_FIRST.edge(connection, scope, place, rows)
+            page = scope & OLDEST_FIRST.within(place, edge)
+            result = repair_deadlines(connection, page)
         return Batch(result, edge, exhausted=edge is None)
 
     sizer = BatchSizer(PAGE_ROWS, current.batch_seconds, size=PAGE_ROWS)
@@ -65,8 +65,8 @@ def repair_overdue(
 
 @task(name="repair missing deadlines", **TASK_OPTIONS)
 def repair_undated(
-    _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    _cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Blocks]:
     """Give submissions of a finite policy that have no deadline the one they should have.
 
     Raises:
@@ -75,19 +75,19 @@ def repair_undated(
     current = settings()
     engine = engine_for(current, options.job)
 
-    def one_batch(place: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
+    def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
         with transaction(engine) as connection:
-            scope, following = undated_in(place or whole_table(connection))
-            result = repair_deadlines(connection, scope)
-        return Batch(result, following, exhausted=following.block >= following.end)
+            here = place or all_blocks(connection, submissions.name)
+            result = repair_deadlines(connection, here.scope(submissions.name) & undated())
+        return Batch(result, here.next(), exhausted=here.next().passed)
 
     return work_slice(one_batch, cursor, share, BatchSizer(1, current.batch_seconds))
 
 
 @task(name="purge submissions", **TASK_OPTIONS)
 def purge_submissions(
-    cutoff: Cutoff, cursor: DueCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[DueCursor]:
+    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Place]:
     """Purge submissions past their retention, oldest deadline first (SPEC 5.2).
 
     Selects `expires_at <= as_of`, not purged, finite policy, no active run, not waiting for the
@@ -101,12 +101,14 @@ def purge_submissions(
     engine = engine_for(current, options.job)
     selection = claimable(cutoff, retry_failed=options.retry_failed)
     with open_stores(current) as stores:
-        purge = Purge(engine, stores, cutoff.as_of, current.redact_input_traces)
+        purge = Purge(engine, stores, current.redact_input_traces, cutoff.as_of)
 
-        def one_batch(place: DueCursor | None, rows: int) -> Batch[DueCursor]:
-            items, result = purge_batch(purge, selection.where(after(place)).limit(rows))
+        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+            items, result = purge_batch(
+                purge, selection.where(OLDEST_FIRST.after(place)).limit(rows)
+            )
             if items:
-                place = DueCursor(items[-1].deadline, items[-1].id)
+                place = Place(items[-1].moment, items[-1].id)
             return Batch(result, place, exhausted=len(items) < rows)
 
         sizer = BatchSizer(options.batch_size, current.batch_seconds)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, event
 from maintenance.database import engine_for
 from maintenance.settings import settings
 
-CLAIM = "SELECT submissions_submission.id, submissions_submission.expires_at, "
+CLAIM = "SELECT submissions_submission.id, submissions_submission.expires_at AS moment, "
 STAMP = "UPDATE submissions_submission SET modified="
 
 
