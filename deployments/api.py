@@ -1,0 +1,113 @@
+"""The few requests that the demo makes to its Prefect server.
+
+Plain requests: Prefect's own client would read this user's profile and environment when it is
+imported, and the demo has to be untouched by them.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+REQUEST_SECONDS = 15.0
+BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""A server on SQLite says so while another request writes."""
+BUSY_SECONDS = 20.0
+AGAIN_SECONDS = 0.5
+FINAL_STATES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+LIMIT_REACHED = "concurrency limit"
+"""In the message of a run that was cancelled because another run of its deployment was going."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of a flow run."""
+
+    type: str
+    name: str
+    message: str
+
+    @property
+    def final(self) -> bool:
+        """Whether it will not change any more."""
+        return self.type in FINAL_STATES
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run did what it was to do."""
+        return self.type == "COMPLETED"
+
+    @property
+    def in_the_way(self) -> bool:
+        """Whether another run of the same deployment kept it from starting."""
+        return self.type == "CANCELLED" and LIMIT_REACHED in self.message.lower()
+
+
+class PrefectApi:
+    """A Prefect server's API."""
+
+    def __init__(self, address: str) -> None:
+        """Name the server, like http://127.0.0.1:4200."""
+        self.address = address
+        self._client = httpx.Client(
+            base_url=f"{address}/api", timeout=REQUEST_SECONDS, trust_env=False
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def answers(self) -> bool:
+        """Return whether the server is up."""
+        return self._succeeds("/health")
+
+    def has_work_pool(self, name: str) -> bool:
+        """Return whether there is a work pool of that name."""
+        return self._succeeds(f"/work_pools/{name}")
+
+    def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> str:
+        """Ask for a run of a deployment (`flow/name`) and return its identifier."""
+        found = self._ask("GET", f"/deployments/name/{deployment}")
+        # With the key, a request that is repeated does not make a second run.
+        asked = {"parameters": dict(parameters), "idempotency_key": str(uuid4())}
+        made = self._ask("POST", f"/deployments/{found['id']}/create_flow_run", asked)
+        return str(made["id"])
+
+    def state(self, run: str) -> RunState | None:
+        """Return the state of a run; None when the server is too busy to say."""
+        try:
+            answer = self._client.get(f"/flow_runs/{run}")
+        except httpx.TransportError:
+            return None
+        if answer.status_code in BUSY:
+            return None
+        state = answer.raise_for_status().json()["state"]
+        return RunState(state["type"], state["name"], state["message"] or "")
+
+    def report(self, run: str) -> str | None:
+        """Return the address of a run's report, None when it has published none."""
+        wanted = {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}
+        found = self._ask("POST", "/artifacts/filter", {"artifacts": wanted})
+        return f"{self.address}/artifacts/artifact/{found[0]['id']}" if found else None
+
+    def page(self, run: str) -> str:
+        """Return the address of a run in the UI."""
+        return f"{self.address}/runs/flow-run/{run}"
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            answer = self._client.request(method, path, json=body)
+            if answer.status_code not in BUSY or time.monotonic() > deadline:
+                return answer.raise_for_status().json()
+            time.sleep(AGAIN_SECONDS)
+
+    def _succeeds(self, path: str) -> bool:
+        try:
+            return self._client.get(path).is_success
+        except httpx.TransportError:
+            return False
