@@ -92,12 +92,15 @@ class PrefectServer:
 
     def _start(self) -> None:
         port = free_port()
-        self.api = PrefectApi(f"http://{LOCALHOST}:{port}")
+        address = f"http://{LOCALHOST}:{port}"
+        self.api = PrefectApi(address)
         self.child: Child = start_child(
             "the Prefect server",
             prefect_command("server", "start", "--host", LOCALHOST, "--port", str(port)),
             self._log,
-            self._environment,
+            # The pages of the UI ask the address that the server tells them, not the one they
+            # came from; unsaid, that is the default port.
+            {**self._environment, "PREFECT_SERVER_UI_API_URL": f"{address}/api"},
         )
 
 

@@ -48,9 +48,14 @@ def run_id() -> UUID | None:
     return context.flow_run.id if context and context.flow_run else None
 
 
+def has_server() -> bool:
+    """Return whether this run is one that a Prefect server keeps."""
+    return FlowRunContext.get() is not None
+
+
 def run_logger() -> Log:
     """Return the run's logger, which Prefect keeps; a plain one outside a Prefect run."""
-    return get_run_logger() if FlowRunContext.get() else logging.getLogger(LOGGER)
+    return get_run_logger() if has_server() else logging.getLogger(LOGGER)
 
 
 def drain(
@@ -114,7 +119,7 @@ def published(report: Report) -> Iterator[None]:
     finally:
         report.duration_seconds = time.monotonic() - started
         run_logger().info("%s", report.summary(), extra={"action": "report", "job": report.job})
-        if FlowRunContext.get():
+        if has_server():
             try:
                 publish_report(report)
             except Exception as error:  # noqa: BLE001 - the report must not fail the run

@@ -75,6 +75,8 @@ def embedded_server(
         server.ensure_pgdata_inited()
         lines = [f"{name} = '{value}'\n" for name, value in (parameters or {}).items()]
         (directory / "postgresql.auto.conf").write_text("".join(lines))
+        # Handles of processes that were killed would keep the server running at our end.
+        (directory / ".handle_pids.json").unlink(missing_ok=True)
         server.start()
     except Exception as error:
         message = f"the embedded PostgreSQL in {directory} did not start: {error}"

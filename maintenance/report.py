@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_FAILURES = 20
 """So many failures are listed with their cause; the count is always complete."""
 
+MAX_FAILED_ITEMS = 1_000
+"""So many are remembered while a run lasts, for counting failures across runs."""
+
 FINGERPRINT_MODULUS = 2**128
 
 
@@ -50,6 +53,7 @@ class BatchResult:
     bytes: int = 0
     fingerprint: int = 0
     failures: list[Failure] = field(default_factory=list)
+    failed_items: dict[str, str] = field(default_factory=dict)
     oldest: datetime | None = None
     newest: datetime | None = None
 
@@ -58,6 +62,8 @@ class BatchResult:
         self.failed += 1
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(Failure(item=item, cause=cause))
+        if len(self.failed_items) < MAX_FAILED_ITEMS:
+            self.failed_items[item] = cause
 
     def __iadd__(self, other: "BatchResult") -> Self:
         """Add another result to this one."""
@@ -70,6 +76,7 @@ class BatchResult:
         self.bytes += other.bytes
         self.fingerprint = (self.fingerprint + other.fingerprint) % FINGERPRINT_MODULUS
         self.failures = [*self.failures, *other.failures][:MAX_FAILURES]
+        self.failed_items = _capped(self.failed_items, other.failed_items)
         self.oldest = min(filter(None, (self.oldest, other.oldest)), default=None)
         self.newest = max(filter(None, (self.newest, other.newest)), default=None)
         return self
@@ -113,8 +120,12 @@ class Report(BaseModel):
     stopped_because: StopReason = StopReason.DRAINED
     message: str = ""
     overdue: Overdue | None = None
+    alerts: int = 0
+    """Items that have failed so often that somebody must look (SPEC 3, 5.3)."""
     failures: list[Failure] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
+    failed_items: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """Failed items with their cause, more than are listed; not part of the report as printed."""
 
     def add(self, result: BatchResult) -> None:
         """Take in what a slice of work did."""
@@ -129,6 +140,7 @@ class Report(BaseModel):
             total = int(self.fingerprint or "0", 16) + result.fingerprint
             self.fingerprint = f"{total % FINGERPRINT_MODULUS:032x}"
         self.failures = [*self.failures, *result.failures][:MAX_FAILURES]
+        self.failed_items = _capped(self.failed_items, result.failed_items)
         self.oldest = min(filter(None, (self.oldest, result.oldest)), default=None)
         self.newest = max(filter(None, (self.newest, result.newest)), default=None)
 
@@ -158,11 +170,18 @@ class Report(BaseModel):
             parts.append(f"stopped by {self.stopped_because}")
         if self.overdue and self.overdue.rows and not self.dry_run:
             parts.append(f"{self.overdue.rows:,} still overdue")
+        if self.alerts:
+            parts.append(f"ALERT: {self.alerts:,} keep failing")
         return ", ".join(parts)
 
 
 def _added(totals: dict[str, int], more: Counter[str]) -> dict[str, int]:
     return {key: totals.get(key, 0) + more.get(key, 0) for key in {**totals, **more}}
+
+
+def _capped(known: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+    items = [*known.items(), *more.items()]
+    return dict(items[:MAX_FAILED_ITEMS])
 
 
 def human_bytes(size: int) -> str:

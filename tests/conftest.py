@@ -1,5 +1,6 @@
 """Real parts for the tests: one embedded PostgreSQL a session, a fresh database a test."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Engine, create_engine
 
+from deployments.environment import clean_environment
+from deployments.servers import PrefectServer
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
 from maintenance.embedded import EmbeddedServer, embedded_server
@@ -71,6 +74,16 @@ def environment(
     yield settings_module.settings()
     dispose_engines()
     settings_module.settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[PrefectServer]:
+    """A real Prefect server, started for the first test that asks for it."""
+    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+        home = Path(name)
+        with PrefectServer(home, home, clean_environment(os.environ, home)) as running:
+            running.wait_until_ready()
+            yield running
 
 
 @pytest.fixture
