@@ -39,18 +39,34 @@ GRANT
     UPDATE (content_type, file_purged_at, input_file, metadata, modified, original_filename)
     ON submissions_submissioninputfile TO validibot_maintenance;
 GRANT
-    SELECT (execution_bundle_uri, id, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot, step_run_id),
-    UPDATE (execution_bundle_uri, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot)
+    SELECT (file, id, manifest_uri, storage_uri, validation_run_id),
+    DELETE
+    ON validations_artifact TO validibot_maintenance;
+GRANT
+    SELECT (result_uri, validation_run_id),
+    UPDATE (result_uri)
+    ON validations_callbackreceipt TO validibot_maintenance;
+GRANT
+    SELECT (execution_bundle_uri, id, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot, last_error, output_envelope_sha256, output_envelope_uri, step_run_id),
+    UPDATE (execution_bundle_uri, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot, last_error, output_envelope_sha256, output_envelope_uri)
     ON validations_executionattempt TO validibot_maintenance;
 GRANT
     SELECT (step_run_id, value_snapshot),
     UPDATE (value_snapshot)
     ON validations_resolvedinputtrace TO validibot_maintenance;
 GRANT
-    SELECT (ended_at, id, org_id, short_description, status, submission_id),
-    UPDATE (short_description)
+    SELECT (validation_run_id),
+    DELETE
+    ON validations_validationfinding TO validibot_maintenance;
+GRANT
+    SELECT (ctid, ended_at, id, org_id, output_expires_at, output_purged_at, output_retention_policy, short_description, started_at, status, submission_id),
+    UPDATE (ended_at, error, modified, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description)
     ON validations_validationrun TO validibot_maintenance;
 GRANT
-    SELECT (id, input_values, validation_run_id),
-    UPDATE (input_values)
+    SELECT (extras, run_id),
+    UPDATE (extras)
+    ON validations_validationrunsummary TO validibot_maintenance;
+GRANT
+    SELECT (error, id, input_values, output, output_values, validation_run_id),
+    UPDATE (error, input_values, output, output_values)
     ON validations_validationsteprun TO validibot_maintenance;

@@ -5,7 +5,12 @@ from typing import Any
 
 from prefect import Flow
 
-from flows import clear_sessions, purge_expired_submissions
+from flows import (
+    clear_sessions,
+    process_purge_retries,
+    purge_expired_outputs,
+    purge_expired_submissions,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ JOBS = {
         Job(
             purge_expired_submissions.purge_expired_submissions, purge_expired_submissions.SCHEDULE
         ),
+        Job(purge_expired_outputs.purge_expired_outputs, purge_expired_outputs.SCHEDULE),
+        Job(process_purge_retries.process_purge_retries, process_purge_retries.SCHEDULE),
         Job(clear_sessions.clear_sessions, clear_sessions.SCHEDULE),
     )
 }

@@ -10,10 +10,10 @@ from maintenance.budget import Budget
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import settings
+from tasks.options import PurgeOptions
 from tasks.preflight import choose_run_cutoff
 from tasks.submission_previews import preview_overdue, preview_undated
 from tasks.submissions import (
-    PurgeOptions,
     count_overdue,
     purge_submissions,
     repair_overdue,

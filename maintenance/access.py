@@ -76,7 +76,9 @@ PURGE_SUBMISSIONS = Access(
             "input_envelope_uri",
             "input_envelope_sha256",
             "input_evidence_snapshot",
+            "output_envelope_uri",
         ),
+        "validations_artifact": ("validation_run_id", "storage_uri", "manifest_uri"),
         "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
     },
     update={
@@ -119,6 +121,74 @@ PURGE_SUBMISSIONS = Access(
     delete=("submissions_purgeretry",),
 )
 
+SUBMISSION_DEADLINES = ("id", "created", "retention_policy", "expires_at", "content_purged_at")
+
+PURGE_OUTPUTS = Access(
+    select={
+        "validations_validationrun": (
+            "ctid",
+            "id",
+            "status",
+            "started_at",
+            "ended_at",
+            "org_id",
+            "submission_id",
+            "output_retention_policy",
+            "output_expires_at",
+            "output_purged_at",
+        ),
+        "validations_artifact": ("id", "validation_run_id", "file"),
+        "validations_validationfinding": ("validation_run_id",),
+        "validations_validationsteprun": (
+            "id",
+            "validation_run_id",
+            "output",
+            "input_values",
+            "output_values",
+            "error",
+        ),
+        "validations_executionattempt": (
+            "step_run_id",
+            "execution_bundle_uri",
+            "input_envelope_uri",
+            "output_envelope_uri",
+            "output_envelope_sha256",
+            "last_error",
+        ),
+        "validations_callbackreceipt": ("validation_run_id", "result_uri"),
+        "validations_validationrunsummary": ("run_id", "extras"),
+        "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
+        "submissions_submission": SUBMISSION_DEADLINES,
+        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+    },
+    update={
+        "validations_validationrun": (
+            "modified",
+            "ended_at",
+            "error",
+            "output_hash",
+            "output_retention_policy",
+            "output_expires_at",
+            "output_purged_at",
+        ),
+        "validations_validationsteprun": ("output", "input_values", "output_values", "error"),
+        "validations_executionattempt": (
+            "execution_bundle_uri",
+            "input_envelope_uri",
+            "output_envelope_uri",
+            "output_envelope_sha256",
+            "last_error",
+        ),
+        "validations_callbackreceipt": ("result_uri",),
+        "validations_validationrunsummary": ("extras",),
+        "validations_resolvedinputtrace": ("value_snapshot",),
+        "submissions_submission": ("retention_policy", "expires_at"),
+        "submissions_purgeretry": ("next_retry_at",),
+    },
+    insert={"submissions_purgeretry": PURGE_QUEUE_COLUMNS},
+    delete=("validations_artifact", "validations_validationfinding"),
+)
+
 CLEAR_SESSIONS = Access(
     select={"django_session": ("ctid", "expire_date")},
     update={"django_session": ("expire_date",)},
@@ -127,5 +197,7 @@ CLEAR_SESSIONS = Access(
 
 ACCESS: Mapping[str, Access] = {
     "purge-expired-submissions": PURGE_SUBMISSIONS,
+    "purge-expired-outputs": PURGE_OUTPUTS,
+    "process-purge-retries": PURGE_SUBMISSIONS,
     "clear-sessions": CLEAR_SESSIONS,
 }

@@ -8,6 +8,7 @@ by slices of heap blocks, one pass over the table in bounded statements.
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -24,18 +25,21 @@ from sqlalchemy import (
 
 from maintenance.report import BatchResult
 from maintenance.retention import DO_NOT_STORE
-from maintenance.schema import submissions
+from maintenance.schema import runs, submissions
 from tasks.arrays import any_uuid
 from tasks.due_submissions import SUBMISSIONS, new_deadline, run_facts, unknown_policy
-from tasks.purge_queue import queue_purges
+from tasks.purge_queue import count_queueable, queue_purges
 
 
-def wrong_deadlines(scope: ColumnElement[bool]) -> Select[tuple[UUID, str, bool, datetime]]:
+def wrong_deadlines(
+    scope: ColumnElement[bool], ended_at: ColumnElement[Any] = runs.c.ended_at
+) -> Select[tuple[UUID, str, bool, datetime]]:
     """Return the submissions in scope whose deadline or policy is not what it should be.
 
-    Left out are purged ones and those with an active run (SPEC 3).
+    Left out are purged ones and those with an active run (SPEC 3). `ended_at` says when a run of
+    theirs has ended.
     """
-    facts = run_facts()
+    facts = run_facts(ended_at)
     deadline = new_deadline(facts)
     return (
         select(
@@ -84,6 +88,20 @@ def repair_deadlines(connection: Connection, scope: ColumnElement[bool]) -> Batc
         result.repaired["purges queued"] = queued
         result.rows["submissions_purgeretry"] += queued
     return result
+
+
+def count_wrong_deadlines(
+    connection: Connection, ids: Sequence[UUID], ended_at: ColumnElement[Any]
+) -> tuple[BatchResult, set[UUID]]:
+    """Return what `repair_deadlines` would do with these submissions, and which it would queue."""
+    rows = connection.execute(wrong_deadlines(SUBMISSIONS.id == any_uuid(ids), ended_at)).all()
+    result = repairs_of(rows)
+    to_queue = {row.id for row in rows if row.unknown or row.policy == DO_NOT_STORE}
+    if to_queue:
+        queued = count_queueable(connection, list(to_queue))
+        result.repaired["purges queued"] = queued
+        result.rows["submissions_purgeretry"] += queued
+    return result, to_queue
 
 
 def repairs_of(rows: Sequence[Row[tuple[UUID, str, bool, datetime]]]) -> BatchResult:

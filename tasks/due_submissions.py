@@ -26,14 +26,14 @@ SUBMISSIONS = submissions.c
 OLDEST_FIRST = Order(SUBMISSIONS.expires_at, SUBMISSIONS.id)
 
 
-def run_facts() -> LateralFromClause:
+def run_facts(ended_at: ColumnElement[Any] = runs.c.ended_at) -> LateralFromClause:
     """Return, for each submission, whether a run is active and when the latest one ended."""
     return (
         select(
             func.coalesce(func.bool_or(runs.c.status.not_in(TERMINAL_RUN_STATUSES)), false()).label(
                 "active"
             ),
-            func.max(runs.c.ended_at).label("ended_at"),
+            func.max(ended_at).label("ended_at"),
         )
         .where(runs.c.submission_id == SUBMISSIONS.id)
         .lateral("facts")

@@ -12,7 +12,7 @@ RETRIES = 3
 JITTER = 0.3
 
 
-def delays(base: int, cap: int) -> list[int]:
+def delays(base: float, cap: float) -> list[float]:
     """Return the waits in seconds: `base` doubled each time, never above `cap`."""
     return [min(cap, base * 2**attempt) for attempt in range(RETRIES)]
 

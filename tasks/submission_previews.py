@@ -28,13 +28,13 @@ from tasks.due_submissions import (
     undated,
     unknown_policy,
 )
+from tasks.options import PurgeOptions
 from tasks.places import Blocks, Place, all_blocks
 from tasks.purge_queue import count_queueable
 from tasks.purging import Purge, preview_purge
 from tasks.retrying import TASK_OPTIONS
 from tasks.slices import Batch, Slice, work_slice
 from tasks.submission_rows import SubmissionItem
-from tasks.submissions import PurgeOptions
 
 
 @task(name="preview overdue submissions", **TASK_OPTIONS)

@@ -1,7 +1,5 @@
 """The tasks of purge-expired-submissions that act: repair deadlines, purge, count the backlog."""
 
-from dataclasses import dataclass
-
 from prefect import task
 from sqlalchemy import func, select
 
@@ -21,6 +19,7 @@ from tasks.due_submissions import (
     overdue,
     undated,
 )
+from tasks.options import PurgeOptions
 from tasks.places import Blocks, Place, all_blocks
 from tasks.purging import Purge, purge_batch
 from tasks.retrying import TASK_OPTIONS
@@ -28,15 +27,6 @@ from tasks.slices import Batch, Slice, work_slice
 
 PAGE_ROWS = 5_000
 """Overdue submissions looked at by one repair statement; few of them are changed."""
-
-
-@dataclass(frozen=True)
-class PurgeOptions:
-    """Options of a run that its slices share."""
-
-    job: str
-    batch_size: int
-    retry_failed: bool = False
 
 
 @task(name="repair overdue deadlines", **TASK_OPTIONS)

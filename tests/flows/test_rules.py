@@ -55,6 +55,33 @@ def odd_mixture(validibot: Validibot) -> None:
     validibot.queued(waiting, attempt_count=1, next_retry_at=in_a_century, last_attempt_at=NOW)
     for moment in (NOW - DAY, NOW - TICK, NOW, NOW + TICK):
         validibot.session(moment)
+    outputs_of_every_kind(validibot)
+
+
+def outputs_of_every_kind(validibot: Validibot) -> None:
+    """Runs that have ended, with each policy, deadline and gap that matters."""
+    for number, (policy, deadline, ended) in enumerate(
+        (policy, deadline, ended)
+        for policy in ("STORE_7_DAYS", "DO_NOT_STORE", "STORE_PERMANENTLY", "ODD")
+        for deadline in (NOW - DAY, None, NOW + DAY)
+        for ended in (NOW - 8 * DAY, None)
+    ):
+        run_id = validibot.run(
+            None,
+            output_retention_policy=policy,
+            output_expires_at=deadline,
+            ended_at=ended,
+            error="x",
+        )
+        key = f"artifacts/{number}"
+        validibot.file(key)
+        validibot.insert(
+            schema.artifacts, validation_run_id=run_id, org_id=validibot.org_id, file=key
+        )
+        validibot.file(f"runs/{validibot.org_id}/{run_id}/output.json")
+    stored = validibot.submission(retention_policy="DO_NOT_STORE", expires_at=None)
+    validibot.run(stored, output_retention_policy="STORE_30_DAYS", output_expires_at=None)
+    validibot.submission(retention_policy="ODD", expires_at=None)
 
 
 @pytest.mark.parametrize("flow", ALL_JOBS)
@@ -85,8 +112,14 @@ def test_2_1_a_future_cutoff_is_a_forecast_in_a_dry_run(
     flow: Flow[..., Any], validibot: Validibot
 ) -> None:
     future = datetime.now(UTC) + 30 * DAY
-    validibot.submission(created=future - 7 * DAY - TICK, expires_at=future - TICK)
-    validibot.submission(created=future - 7 * DAY + TICK, expires_at=future + TICK)
+    due = validibot.submission(created=future - 7 * DAY - TICK, expires_at=future - TICK)
+    later = validibot.submission(created=future - 7 * DAY + TICK, expires_at=future + TICK)
+    validibot.queued(due, next_retry_at=future)
+    validibot.queued(later, next_retry_at=future + TICK)
+    for deadline in (future, future + TICK):
+        validibot.run(
+            None, output_retention_policy="STORE_7_DAYS", output_expires_at=deadline, ended_at=NOW
+        )
     validibot.session(future - TICK)
     validibot.session(future)
     before = validibot.snapshot()

@@ -77,6 +77,17 @@ def work_for_every_job(validibot: Validibot) -> None:
     validibot.submission(retention_policy="STORE_FOR_EVER")
     busy = validibot.submission()
     validibot.run(busy, status="RUNNING", ended_at=None)
+    for number, values in enumerate(({}, {"output_expires_at": None}, {"ended_at": None})):
+        outputs = {"output_retention_policy": "STORE_7_DAYS", "output_expires_at": NOW - DAY}
+        ended = validibot.run(None, **{**outputs, **values})
+        step = validibot.step_run(ended)
+        validibot.attempt(step)
+        key = f"artifacts/{number}"
+        validibot.file(key)
+        validibot.insert(
+            schema.artifacts, validation_run_id=ended, org_id=validibot.org_id, file=key
+        )
+        validibot.insert(schema.findings, validation_run_id=ended, validation_step_run_id=step)
     for age in (DAY, TICK, timedelta(0)):
         validibot.session(NOW - age)
 
