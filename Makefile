@@ -9,6 +9,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 PIP_OPTIONS := -qq --no-input --disable-pip-version-check
+BACKENDS = --extra s3 --extra gcs
 SOURCES = $(wildcard flows tasks maintenance deployments benchmarks tests)
 
 .DEFAULT_GOAL := help
@@ -42,9 +43,9 @@ format: $(STAMP) ## Format the code and repair what lint can repair
 	@$(RUN) -m ruff format .
 
 lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files (UPGRADE=1: to newest versions)
-	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) --extra embedded --extra dev)
+	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra dev)
 	@cp requirements.lock requirements-runtime.lock  # what is locked there is taken here, too
-	$(call lock,requirements-runtime.lock)
+	$(call lock,requirements-runtime.lock,$(BACKENDS))
 
 clean: ## Remove .venv and everything else that was made
 	@rm -rf $(VENV) .venv-lock build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -21,6 +21,10 @@ class StorageError(MaintenanceError):
     """The storage as a whole cannot be used (a missing root, a backend that is not installed)."""
 
 
+class TransientStorageError(StorageError):
+    """The storage service does not answer, or says that it is busy or broken: it passes."""
+
+
 class UnsafeKey(MaintenanceError):
     """A file name that would leave its storage root, or names what is never deleted."""
 

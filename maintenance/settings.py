@@ -5,6 +5,7 @@ what is ours begins with `MAINTENANCE_`. A wrong value is one error that names t
 never repeats what it held, because it may be a secret.
 """
 
+import re
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,9 @@ from maintenance.errors import SettingsError
 
 DATABASE_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 DRIVER = "postgresql+psycopg"
+
+BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]")
+ENDPOINT_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._/-]*)?")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -43,6 +47,13 @@ class Settings(BaseSettings):
     data_storage_backend: Literal["local", "gcs", "s3"] = Field(
         "local", validation_alias="DATA_STORAGE_BACKEND"
     )
+    storage_bucket: str | None = Field(None, validation_alias="STORAGE_BUCKET")
+    """Holds `private/` and `public/` when the backend is not local."""
+    gcs_validation_bucket: str | None = Field(None, validation_alias="GCS_VALIDATION_BUCKET")
+    """Where the validators on Google Cloud write run bundles."""
+    aws_s3_endpoint_url: str | None = Field(None, validation_alias="AWS_S3_ENDPOINT_URL")
+    """The address of a service that speaks S3, unless it is Amazon's own."""
+    aws_s3_region_name: str | None = Field(None, validation_alias="AWS_S3_REGION_NAME")
 
     batch_size: int = Field(1_000, ge=1, le=50_000, validation_alias="MAINTENANCE_BATCH_SIZE")
     """Most rows of one batch; the batch adapts below it."""
@@ -51,7 +62,7 @@ class Settings(BaseSettings):
     )
     """Time budget of a run; without one, each job's own default."""
     delete_batch_size: int = Field(
-        10_000, ge=1, le=50_000, validation_alias="MAINTENANCE_DELETE_BATCH_SIZE"
+        50_000, ge=1, le=50_000, validation_alias="MAINTENANCE_DELETE_BATCH_SIZE"
     )
     """The same for the jobs that delete rows by age."""
     batch_seconds: Seconds = Field(0.5, validation_alias="MAINTENANCE_BATCH_SECONDS")
@@ -93,7 +104,30 @@ class Settings(BaseSettings):
             if path is not None and not path.is_absolute():
                 message = f"{variable}: must be an absolute path"
                 raise ValueError(message)
+        self._check_buckets()
         return self
+
+    def _check_buckets(self) -> None:
+        buckets = {
+            "STORAGE_BUCKET": self.storage_bucket,
+            "GCS_VALIDATION_BUCKET": self.gcs_validation_bucket,
+        }
+        needed = {"local": 0, "s3": 1, "gcs": 2}[self.data_storage_backend]
+        missing = [variable for variable in list(buckets)[:needed] if not buckets[variable]]
+        if missing:
+            message = (
+                f"DATA_STORAGE_BACKEND={self.data_storage_backend} needs {' and '.join(missing)}"
+            )
+            raise ValueError(message)
+        for variable, name in buckets.items():
+            if name is not None and not BUCKET_NAME.fullmatch(name):
+                message = f"{variable}: must be a bucket's name alone, such as validibot-files"
+                raise ValueError(message)
+        if self.aws_s3_endpoint_url and not ENDPOINT_URL.fullmatch(self.aws_s3_endpoint_url):
+            message = (
+                "AWS_S3_ENDPOINT_URL: must be http:// or https://, a host and no user or password"
+            )
+            raise ValueError(message)
 
     @property
     def url(self) -> URL:

@@ -14,6 +14,7 @@ from maintenance.errors import (
     MaintenanceError,
     RowRefused,
     TransientDatabaseError,
+    TransientStorageError,
 )
 
 # SQLSTATE prefixes: connection exceptions, insufficient resources (connections, disk, memory),
@@ -42,7 +43,7 @@ PERMANENT_REFUSALS = re.compile(
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same work may succeed when it is tried again."""
-    if isinstance(error, TransientDatabaseError):
+    if isinstance(error, (TransientDatabaseError, TransientStorageError)):
         return True
     if isinstance(error, DBAPIError):
         return isinstance(translate(error), TransientDatabaseError)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from prefect import task
 from sqlalchemy import ColumnElement, Connection, false, func, select
 
-from maintenance.budget import BatchSizer, SliceBudget
+from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for, transaction
 from maintenance.report import BatchResult, Overdue
@@ -23,10 +24,17 @@ from tasks.due_outputs import (
     undated,
     without_deadline,
 )
-from tasks.options import PurgeOptions
+from tasks.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
 from tasks.output_deadlines import preview_repairs, repair_outputs
+from tasks.passes import by_block, by_page
 from tasks.places import Blocks, Place, all_blocks
-from tasks.purging_outputs import OutputPurge, claimed, preview_purge, purge_batch
+from tasks.purging_outputs import (
+    OutputPurge,
+    claimed,
+    preview_page,
+    preview_purge,
+    purge_batch,
+)
 from tasks.retrying import TASK_OPTIONS
 from tasks.slices import Batch, Slice, work_slice
 
@@ -44,13 +52,7 @@ def repair_output_deadlines(
     """
     engine = engine_for(settings(), options.job)
 
-    def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
-        with transaction(engine) as connection:
-            here = place or all_blocks(connection, runs.name)
-            result = repair_outputs(connection, here.scope(runs.name))
-        return Batch(result, here.next(), exhausted=here.next().passed)
-
-    return work_slice(one_batch, cursor, share, _one_by_one())
+    return work_slice(by_block(engine, runs.name, repair_outputs), cursor, share, block_sizer())
 
 
 @task(name="purge outputs", **TASK_OPTIONS)
@@ -65,16 +67,8 @@ def purge_outputs(
     """
     selection = claimable(dated(cutoff)).order_by(RUNS.output_expires_at, RUNS.id)
     with _purge(options) as purge:
-
-        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
-            claim = selection.where(OLDEST_FIRST.after(place)).limit(rows)
-            items, result = purge_batch(purge, claim)
-            if items:
-                place = Place(items[-1].moment, items[-1].id)
-            return Batch(result, place, exhausted=len(items) < rows)
-
-        sizer = BatchSizer(options.batch_size, settings().batch_seconds)
-        return work_slice(one_batch, cursor, share, sizer)
+        one_batch = by_page(selection, OLDEST_FIRST, partial(purge_batch, purge))
+        return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
 @task(name="purge undated outputs", **TASK_OPTIONS)
@@ -96,7 +90,7 @@ def purge_undated_outputs(
             _, result = purge_batch(purge, claimable(scope))
             return Batch(result, here.next(), exhausted=here.next().passed)
 
-        return work_slice(one_batch, cursor, share, _one_by_one())
+        return work_slice(one_batch, cursor, share, block_sizer())
 
 
 @task(name="preview outputs", **TASK_OPTIONS)
@@ -111,19 +105,8 @@ def preview_outputs(
     """
     selection = due_outputs(dated(cutoff)).order_by(RUNS.output_expires_at, RUNS.id)
     with _purge(options) as purge:
-
-        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
-            with transaction(purge.engine, read_only=True) as connection:
-                page = selection.where(OLDEST_FIRST.after(place)).limit(rows)
-                items = claimed(connection, page)
-                result = preview_purge(purge, connection, items)
-            if items:
-                place = Place(items[-1].moment, items[-1].id)
-            return Batch(result, place, exhausted=len(items) < rows)
-
-        size = options.batch_size
-        sizer = BatchSizer(size, settings().batch_seconds, size)
-        return work_slice(one_batch, cursor, share, sizer)
+        one_batch = by_page(selection, OLDEST_FIRST, partial(preview_page, purge))
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="preview undated outputs", **TASK_OPTIONS)
@@ -138,19 +121,17 @@ def preview_undated_outputs(
     """
     with _purge(options) as purge:
 
-        def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
-            with transaction(purge.engine, read_only=True) as connection:
-                here = place or all_blocks(connection, runs.name)
-                scope = here.scope(runs.name)
-                result = preview_repairs(connection, scope)
-                repaired = without_deadline() & after_repair_due(cutoff)
-                # What is dated is counted by the other preview; without a deadline that is NULL.
-                elsewhere = func.coalesce(dated(cutoff), false())
-                due = scope & (undated(cutoff) | repaired) & ~elsewhere
-                result += preview_purge(purge, connection, claimed(connection, due_outputs(due)))
-            return Batch(result, here.next(), exhausted=here.next().passed)
+        def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+            result = preview_repairs(connection, scope)
+            repaired = without_deadline() & after_repair_due(cutoff)
+            # What is dated is counted by the other preview; without a deadline that is NULL.
+            elsewhere = func.coalesce(dated(cutoff), false())
+            due = scope & (undated(cutoff) | repaired) & ~elsewhere
+            result += preview_purge(purge, connection, claimed(connection, due_outputs(due)))
+            return result
 
-        return work_slice(one_batch, cursor, share, _one_by_one())
+        one_batch = by_block(purge.engine, runs.name, preview, read_only=True)
+        return work_slice(one_batch, cursor, share, block_sizer())
 
 
 @task(name="count overdue outputs", **TASK_OPTIONS)
@@ -172,8 +153,3 @@ def _purge(options: PurgeOptions) -> Iterator[OutputPurge]:
     current = settings()
     with open_stores(current) as stores:
         yield OutputPurge(engine_for(current, options.job), stores, current.redact_input_traces)
-
-
-def _one_by_one() -> BatchSizer:
-    """Return the sizer of a pass over blocks, whose batches are ranges and not rows."""
-    return BatchSizer(1, settings().batch_seconds)

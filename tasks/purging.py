@@ -6,7 +6,8 @@ exist, and the next run finds the submission again. Files may be deleted twice; 
 absent is success.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,15 +15,17 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Select
 
-from maintenance.database import transaction
+from maintenance.database import engine_for, transaction
 from maintenance.errors import LockTimeout, RowRefused
 from maintenance.report import FINGERPRINT_MODULUS, BatchResult
 from maintenance.retention import submission_deadline
 from maintenance.schema import submissions
-from maintenance.storage.layout import Stores
+from maintenance.settings import settings
+from maintenance.storage.layout import Stores, open_stores
 from tasks.arrays import any_uuid
 from tasks.changes import apply, count
 from tasks.isolation import Fault, isolate
+from tasks.options import PurgeOptions
 from tasks.purge_queue import queue_changes, record_failures
 from tasks.submission_files import measure_files, remove_files
 from tasks.submission_rows import SubmissionItem, purge_changes, read_related
@@ -38,12 +41,14 @@ class Purge:
         redact_traces: clear the payload-derived values of input traces too.
         deadline: content whose recomputed deadline is later stays. None: the items come from the
             purge queue, and go whatever their policy says (SPEC 5.4).
+        with_uris: look up which objects in buckets the runs' rows name as outputs.
     """
 
     engine: Engine
     stores: Stores
     redact_traces: bool
     deadline: datetime | None
+    with_uris: bool = True
 
 
 @dataclass
@@ -53,6 +58,24 @@ class Sorted:
     ready: list[SubmissionItem]
     deferred: list[SubmissionItem]
     skipped: list[SubmissionItem]
+
+
+@contextmanager
+def open_purge(options: PurgeOptions, deadline: datetime | None) -> Iterator[Purge]:
+    """Open what a purge needs, as the settings say, for the length of the block.
+
+    Raises:
+        StorageError: a storage root is missing.
+    """
+    current = settings()
+    with open_stores(current) as stores:
+        yield Purge(
+            engine_for(current, options.job),
+            stores,
+            current.redact_input_traces,
+            deadline,
+            with_uris=current.data_storage_backend != "local",
+        )
 
 
 def purge_batch(purge: Purge, claim: Select[Any]) -> tuple[list[SubmissionItem], BatchResult]:
@@ -94,7 +117,7 @@ def preview_purge(
     result = selected(items)
     if not items:
         return result
-    read_related(connection, items)
+    read_related(connection, items, with_uris=purge.with_uris)
     parts = _sort(purge, items)
     result.deferred, result.skipped = len(parts.deferred), len(parts.skipped)
     for removal in measure_files(purge.stores, parts.ready).values():
@@ -103,6 +126,13 @@ def preview_purge(
     result.rows = count(connection, purge_changes(parts.ready, redact_traces=purge.redact_traces))
     result.rows.update(count(connection, _queue_changes(purge, parts)))
     return result
+
+
+def preview_page(purge: Purge, page: Select[Any]) -> tuple[list[SubmissionItem], BatchResult]:
+    """Return a page of submissions, and what purging them would do, in a READ ONLY transaction."""
+    with transaction(purge.engine, read_only=True) as connection:
+        items = claimed(connection, page)
+        return items, preview_purge(purge, connection, items)
 
 
 def claimed(connection: Connection, claim: Select[Any]) -> list[SubmissionItem]:
@@ -127,7 +157,7 @@ def _purge_claimed(
     result = selected(items)
     if not items:
         return result
-    read_related(connection, items)
+    read_related(connection, items, with_uris=purge.with_uris)
     parts = _sort(purge, items)
     result.deferred, result.skipped = len(parts.deferred), len(parts.skipped)
     removals = remove_files(purge.stores, parts.ready)

@@ -21,7 +21,7 @@ from tasks.arrays import any_uuid
 from tasks.changes import apply, count
 from tasks.due_outputs import RUNS
 from tasks.isolation import Fault, isolate
-from tasks.output_rows import OutputItem, output_changes, read_artifacts
+from tasks.output_rows import OutputItem, output_changes, read_outputs
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,19 @@ def preview_purge(
     result = _selected(items)
     if not items:
         return result
-    read_artifacts(connection, items)
+    read_outputs(connection, items)
     for removal in _files(purge.stores, items, measure=True).values():
         result.files += removal.files
         result.bytes += removal.bytes
     result.rows = count(connection, output_changes(items, redact_traces=purge.redact_traces))
     return result
+
+
+def preview_page(purge: OutputPurge, page: Select[Any]) -> tuple[list[OutputItem], BatchResult]:
+    """Return a page of runs, and what purging them would do, in a READ ONLY transaction."""
+    with transaction(purge.engine, read_only=True) as connection:
+        items = claimed(connection, page)
+        return items, preview_purge(purge, connection, items)
 
 
 def claimed(connection: Connection, claim: Select[Any]) -> list[OutputItem]:
@@ -83,7 +90,7 @@ def _purge_claimed(
     result = _selected(items)
     if not items:
         return result
-    read_artifacts(connection, items)
+    read_outputs(connection, items)
     removals = _files(purge.stores, items, measure=False)
     gone = []
     for item in items:

@@ -1,6 +1,7 @@
 """The tasks of process-purge-retries: discover, purge what is queued, count (SPEC 5.4)."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -16,22 +17,22 @@ from sqlalchemy import (
     select,
 )
 
-from maintenance.budget import BatchSizer, SliceBudget
+from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for, transaction
 from maintenance.report import BatchResult, Overdue
 from maintenance.retention import ALERT_ATTEMPTS, INPUT_DAYS, STORE_PERMANENTLY
 from maintenance.schema import purge_retries, runs, submissions
 from maintenance.settings import settings
-from maintenance.storage.layout import open_stores
 from tasks.arrays import any_uuid
 from tasks.due_submissions import SUBMISSIONS, no_active_run, unknown_policy
-from tasks.options import PurgeOptions
-from tasks.places import Blocks, Order, Place, all_blocks
+from tasks.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
+from tasks.passes import by_block, by_page
+from tasks.places import Blocks, Order, Place
 from tasks.purge_queue import QUEUE, queue_purges
-from tasks.purging import Purge, claimed, preview_purge, purge_batch
+from tasks.purging import claimed, open_purge, preview_page, preview_purge, purge_batch
 from tasks.retrying import FIVE_MINUTES, TASK_OPTIONS
-from tasks.slices import Batch, Slice, work_slice
+from tasks.slices import Slice, work_slice
 
 OLDEST_FIRST = Order(QUEUE.next_retry_at, QUEUE.submission_id)
 
@@ -53,19 +54,14 @@ def discover_unqueued(
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
-    current = settings()
-    engine = engine_for(current, options.job)
+    engine = engine_for(settings(), options.job)
 
-    def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
-        with transaction(engine) as connection:
-            here = place or all_blocks(connection, submissions.name)
-            found = select(SUBMISSIONS.id).where(here.scope(submissions.name), unqueued(cutoff))
-            claim = found.with_for_update(of=submissions, skip_locked=True)
-            ids = [row.id for row in connection.execute(claim)]
-            result = _queue(connection, cutoff, ids)
-        return Batch(result, here.next(), exhausted=here.next().passed)
+    def queue(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+        found = select(SUBMISSIONS.id).where(scope, unqueued(cutoff))
+        claim = found.with_for_update(of=submissions, skip_locked=True)
+        return _queue(connection, cutoff, [row.id for row in connection.execute(claim)])
 
-    return work_slice(one_batch, cursor, share, BatchSizer(1, current.batch_seconds))
+    return work_slice(by_block(engine, submissions.name, queue), cursor, share, block_sizer())
 
 
 @task(name="purge queued submissions", **OPTIONS)
@@ -81,21 +77,10 @@ def purge_queued(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    current = settings()
     selection = due_rows(cutoff).with_for_update(skip_locked=True)
-    with open_stores(current) as stores:
-        engine = engine_for(current, options.job)
-        purge = Purge(engine, stores, current.redact_input_traces, None)
-
-        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
-            claim = selection.where(OLDEST_FIRST.after(place)).limit(rows)
-            items, result = purge_batch(purge, claim)
-            if items:
-                place = Place(items[-1].moment, items[-1].id)
-            return Batch(result, place, exhausted=len(items) < rows)
-
-        sizer = BatchSizer(options.batch_size, current.batch_seconds)
-        return work_slice(one_batch, cursor, share, sizer)
+    with open_purge(options, None) as purge:
+        one_batch = by_page(selection, OLDEST_FIRST, partial(purge_batch, purge))
+        return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
 @task(name="preview unqueued submissions", **OPTIONS)
@@ -108,24 +93,20 @@ def preview_unqueued(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    current = settings()
-    engine = engine_for(current, options.job)
-    with open_stores(current) as stores:
-        purge = Purge(engine, stores, current.redact_input_traces, None)
+    with open_purge(options, None) as purge:
 
-        def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
-            with transaction(engine, read_only=True) as connection:
-                here = place or all_blocks(connection, submissions.name)
-                scope = and_(here.scope(submissions.name), unqueued(cutoff))
-                items = claimed(connection, _columns(SUBMISSIONS.created).where(scope))
-                result = preview_purge(purge, connection, items)
-                if items:
-                    result += _queued(connection, [item.id for item in items])
-                    # The rows that would be queued would go again with their submissions.
-                    result.rows[purge_retries.name] += len(items)
-            return Batch(result, here.next(), exhausted=here.next().passed)
+        def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+            found = _columns(SUBMISSIONS.created).where(scope, unqueued(cutoff))
+            items = claimed(connection, found)
+            result = preview_purge(purge, connection, items)
+            if items:
+                result += _queued(connection, [item.id for item in items])
+                # The rows that would be queued would go again with their submissions.
+                result.rows[purge_retries.name] += len(items)
+            return result
 
-        return work_slice(one_batch, cursor, share, BatchSizer(1, current.batch_seconds))
+        one_batch = by_block(purge.engine, submissions.name, preview, read_only=True)
+        return work_slice(one_batch, cursor, share, block_sizer())
 
 
 @task(name="preview queued submissions", **OPTIONS)
@@ -138,22 +119,9 @@ def preview_queued(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    current = settings()
-    engine = engine_for(current, options.job)
-    with open_stores(current) as stores:
-        purge = Purge(engine, stores, current.redact_input_traces, None)
-
-        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
-            with transaction(engine, read_only=True) as connection:
-                page = due_rows(cutoff).where(OLDEST_FIRST.after(place)).limit(rows)
-                items = claimed(connection, page)
-                result = preview_purge(purge, connection, items)
-            if items:
-                place = Place(items[-1].moment, items[-1].id)
-            return Batch(result, place, exhausted=len(items) < rows)
-
-        size = options.batch_size
-        return work_slice(one_batch, cursor, share, BatchSizer(size, current.batch_seconds, size))
+    with open_purge(options, None) as purge:
+        one_batch = by_page(due_rows(cutoff), OLDEST_FIRST, partial(preview_page, purge))
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="count queued submissions", **OPTIONS)

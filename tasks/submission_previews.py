@@ -9,14 +9,12 @@ from typing import Any
 from prefect import task
 from sqlalchemy import ColumnElement, Connection, Select, or_, select, true
 
-from maintenance.budget import BatchSizer, SliceBudget
+from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
-from maintenance.database import engine_for, transaction
+from maintenance.database import transaction
 from maintenance.report import BatchResult
 from maintenance.retention import DO_NOT_STORE
 from maintenance.schema import submissions
-from maintenance.settings import settings
-from maintenance.storage.layout import open_stores
 from tasks.deadlines import repairs_of
 from tasks.due_submissions import (
     OLDEST_FIRST,
@@ -28,10 +26,11 @@ from tasks.due_submissions import (
     undated,
     unknown_policy,
 )
-from tasks.options import PurgeOptions
-from tasks.places import Blocks, Place, all_blocks
+from tasks.options import PurgeOptions, block_sizer, page_sizer
+from tasks.passes import by_block
+from tasks.places import Blocks, Place
 from tasks.purge_queue import count_queueable
-from tasks.purging import Purge, preview_purge
+from tasks.purging import Purge, open_purge, preview_purge
 from tasks.retrying import TASK_OPTIONS
 from tasks.slices import Batch, Slice, work_slice
 from tasks.submission_rows import SubmissionItem
@@ -47,21 +46,17 @@ def preview_overdue(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    current = settings()
-    engine = engine_for(current, options.job)
-    with open_stores(current) as stores:
-        purge = Purge(engine, stores, current.redact_input_traces, cutoff.as_of)
+    with open_purge(options, cutoff.as_of) as purge:
 
         def one_batch(place: Place | None, rows: int) -> Batch[Place]:
-            with transaction(engine, read_only=True) as connection:
+            with transaction(purge.engine, read_only=True) as connection:
                 scope = overdue(cutoff.as_of)
                 edge = OLDEST_FIRST.edge(connection, scope, place, rows)
                 page = scope & OLDEST_FIRST.within(place, edge)
                 result = _preview(purge, connection, page, cutoff, options)
             return Batch(result, edge, exhausted=edge is None)
 
-        size = options.batch_size
-        return work_slice(one_batch, cursor, share, BatchSizer(size, current.batch_seconds, size))
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="preview undated submissions", **TASK_OPTIONS)
@@ -74,19 +69,13 @@ def preview_undated(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    current = settings()
-    engine = engine_for(current, options.job)
-    with open_stores(current) as stores:
-        purge = Purge(engine, stores, current.redact_input_traces, cutoff.as_of)
+    with open_purge(options, cutoff.as_of) as purge:
 
-        def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
-            with transaction(engine, read_only=True) as connection:
-                here = place or all_blocks(connection, submissions.name)
-                scope = here.scope(submissions.name) & undated()
-                result = _preview(purge, connection, scope, cutoff, options)
-            return Batch(result, here.next(), exhausted=here.next().passed)
+        def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+            return _preview(purge, connection, scope & undated(), cutoff, options)
 
-        return work_slice(one_batch, cursor, share, BatchSizer(1, current.batch_seconds))
+        one_batch = by_block(purge.engine, submissions.name, preview, read_only=True)
+        return work_slice(one_batch, cursor, share, block_sizer())
 
 
 def _preview(

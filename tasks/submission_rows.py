@@ -1,7 +1,7 @@
 """The rows of submissions that are purged: what is read, what is changed (SPEC 5.1)."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, func, null, select
 
 from maintenance.schema import (
+    artifacts,
     attempts,
     input_files,
     input_traces,
@@ -37,6 +38,7 @@ class SubmissionItem:
     active: bool = False
     ended_at: datetime | None = None
     bundles: list[Bundle] = field(default_factory=list)
+    step_ids: set[int] = field(default_factory=set)
     port_ids: list[int] = field(default_factory=list)
     port_keys: list[str] = field(default_factory=list)
 
@@ -46,31 +48,36 @@ class SubmissionItem:
         return [key for key in (self.input_file, *self.port_keys) if key]
 
 
-def read_related(connection: Connection, items: Sequence[SubmissionItem]) -> None:
+def read_related(
+    connection: Connection, items: Sequence[SubmissionItem], *, with_uris: bool = True
+) -> None:
     """Fill in the runs, attempts and port files of claimed submissions.
 
     Statements of their own, after the claim: they see every run that was committed before the
     claim was taken, and none can be committed while it is held.
+
+    Args:
+        connection: the transaction that holds the claim.
+        items: the submissions.
+        with_uris: read the addresses of the runs' outputs too. Only files in buckets have any, so
+            it may be left out elsewhere; in buckets it would cost outputs.
     """
     by_id = {item.id: item for item in items}
     ids = any_uuid(list(by_id))
-    attempt_ids: dict[UUID, set[str]] = defaultdict(set)
-    for run_id, attempt_id in connection.execute(
-        select(step_runs.c.validation_run_id, attempts.c.id)
-        .join(attempts, attempts.c.step_run_id == step_runs.c.id)
-        .join(runs, runs.c.id == step_runs.c.validation_run_id)
-        .where(runs.c.submission_id == ids)
-    ):
-        attempt_ids[run_id].add(str(attempt_id))
-    for run in connection.execute(
+    found = connection.execute(
         select(
             runs.c.id, runs.c.submission_id, runs.c.org_id, runs.c.status, runs.c.ended_at
         ).where(runs.c.submission_id == ids)
-    ):
-        item = by_id[run.submission_id]
+    ).all()
+    by_run = {run.id: by_id[run.submission_id] for run in found}
+    attempt_ids = _read_steps(connection, by_run)
+    kept_uris = _output_uris(connection, list(by_run)) if with_uris else {}
+    for run in found:
+        item = by_run[run.id]
         item.active = item.active or run.status not in TERMINAL_RUN_STATUSES
         item.ended_at = max(filter(None, (item.ended_at, run.ended_at)), default=None)
-        item.bundles.append(Bundle(run.org_id, run.id, frozenset(attempt_ids[run.id])))
+        uris = frozenset(kept_uris.get(run.id, ()))
+        item.bundles.append(Bundle(run.org_id, run.id, frozenset(attempt_ids[run.id]), uris))
     for port in connection.execute(
         select(input_files.c.id, input_files.c.submission_id, input_files.c.input_file).where(
             input_files.c.submission_id == ids, input_files.c.file_purged_at.is_(None)
@@ -80,6 +87,41 @@ def read_related(connection: Connection, items: Sequence[SubmissionItem]) -> Non
         item.port_ids.append(port.id)
         if port.input_file:
             item.port_keys.append(port.input_file)
+
+
+def _read_steps(
+    connection: Connection, by_run: Mapping[UUID, SubmissionItem]
+) -> dict[UUID, set[str]]:
+    """Fill in the steps of the runs, and return the attempts of each run."""
+    attempt_ids: dict[UUID, set[str]] = defaultdict(set)
+    for step_id, run_id, attempt_id in connection.execute(
+        select(step_runs.c.id, step_runs.c.validation_run_id, attempts.c.id)
+        .outerjoin(attempts, attempts.c.step_run_id == step_runs.c.id)
+        .where(step_runs.c.validation_run_id == any_uuid(list(by_run)))
+    ):
+        by_run[run_id].step_ids.add(step_id)
+        if attempt_id is not None:
+            attempt_ids[run_id].add(str(attempt_id))
+    return attempt_ids
+
+
+def _output_uris(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
+    """Return the addresses that rows of the runs give for their outputs, by run."""
+    ids = any_uuid(run_ids)
+    envelopes = (
+        select(step_runs.c.validation_run_id, attempts.c.output_envelope_uri)
+        .join(attempts, attempts.c.step_run_id == step_runs.c.id)
+        .where(step_runs.c.validation_run_id == ids)
+    )
+    of_artifacts = (
+        select(artifacts.c.validation_run_id, uri).where(artifacts.c.validation_run_id == ids)
+        for uri in (artifacts.c.storage_uri, artifacts.c.manifest_uri)
+    )
+    found: dict[UUID, set[str]] = defaultdict(set)
+    for query in (envelopes, *of_artifacts):
+        for run_id, uri in connection.execute(query):
+            found[run_id].add(uri)
+    return found
 
 
 def purge_changes(
@@ -94,14 +136,14 @@ def purge_changes(
     run_ids = any_uuid([bundle.run_id for item in items for bundle in item.bundles])
     port_ids = any_bigint([port for item in items for port in item.port_ids])
     now = func.statement_timestamp()
-    of_runs = step_runs.c.validation_run_id == run_ids
-    step_ids = select(step_runs.c.id).where(of_runs)
+    # Arrays of keys, not subqueries: however stale the statistics are, the plan is an index scan.
+    step_ids = any_bigint([step for item in items for step in item.step_ids])
     changes: list[Change | Removal] = [
         Change(runs, runs.c.id == run_ids, {"short_description": ""}),
-        Change(step_runs, of_runs, {"input_values": {}}),
+        Change(step_runs, step_runs.c.id == step_ids, {"input_values": {}}),
         Change(
             attempts,
-            attempts.c.step_run_id.in_(step_ids),
+            attempts.c.step_run_id == step_ids,
             {
                 "execution_bundle_uri": "",
                 "input_envelope_uri": "",
@@ -111,7 +153,7 @@ def purge_changes(
         ),
     ]
     if redact_traces:
-        scope: ColumnElement[bool] = input_traces.c.step_run_id.in_(step_ids)
+        scope: ColumnElement[bool] = input_traces.c.step_run_id == step_ids
         changes.append(Change(input_traces, scope, {"value_snapshot": null()}))
     changes += [
         Change(

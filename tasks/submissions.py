@@ -1,15 +1,14 @@
 """The tasks of purge-expired-submissions that act: repair deadlines, purge, count the backlog."""
 
 from prefect import task
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
-from maintenance.budget import BatchSizer, SliceBudget
+from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for, transaction
-from maintenance.report import Overdue
+from maintenance.report import BatchResult, Overdue
 from maintenance.schema import submissions
 from maintenance.settings import settings
-from maintenance.storage.layout import open_stores
 from tasks.deadlines import repair_deadlines
 from tasks.due_submissions import (
     OLDEST_FIRST,
@@ -19,9 +18,10 @@ from tasks.due_submissions import (
     overdue,
     undated,
 )
-from tasks.options import PurgeOptions
-from tasks.places import Blocks, Place, all_blocks
-from tasks.purging import Purge, purge_batch
+from tasks.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
+from tasks.passes import by_block
+from tasks.places import Blocks, Place
+from tasks.purging import open_purge, purge_batch
 from tasks.retrying import TASK_OPTIONS
 from tasks.slices import Batch, Slice, work_slice
 
@@ -38,8 +38,7 @@ def repair_overdue(
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
-    current = settings()
-    engine = engine_for(current, options.job)
+    engine = engine_for(settings(), options.job)
 
     def one_batch(place: Place | None, rows: int) -> Batch[Place]:
         with transaction(engine) as connection:
@@ -49,8 +48,7 @@ def repair_overdue(
             result = repair_deadlines(connection, page)
         return Batch(result, edge, exhausted=edge is None)
 
-    sizer = BatchSizer(PAGE_ROWS, current.batch_seconds, size=PAGE_ROWS)
-    return work_slice(one_batch, cursor, share, sizer)
+    return work_slice(one_batch, cursor, share, page_sizer(PAGE_ROWS))
 
 
 @task(name="repair missing deadlines", **TASK_OPTIONS)
@@ -62,16 +60,12 @@ def repair_undated(
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
-    current = settings()
-    engine = engine_for(current, options.job)
+    engine = engine_for(settings(), options.job)
 
-    def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
-        with transaction(engine) as connection:
-            here = place or all_blocks(connection, submissions.name)
-            result = repair_deadlines(connection, here.scope(submissions.name) & undated())
-        return Batch(result, here.next(), exhausted=here.next().passed)
+    def repair(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+        return repair_deadlines(connection, scope & undated())
 
-    return work_slice(one_batch, cursor, share, BatchSizer(1, current.batch_seconds))
+    return work_slice(by_block(engine, submissions.name, repair), cursor, share, block_sizer())
 
 
 @task(name="purge submissions", **TASK_OPTIONS)
@@ -87,11 +81,8 @@ def purge_submissions(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    current = settings()
-    engine = engine_for(current, options.job)
     selection = claimable(cutoff, retry_failed=options.retry_failed)
-    with open_stores(current) as stores:
-        purge = Purge(engine, stores, current.redact_input_traces, cutoff.as_of)
+    with open_purge(options, cutoff.as_of) as purge:
 
         def one_batch(place: Place | None, rows: int) -> Batch[Place]:
             items, result = purge_batch(
@@ -101,8 +92,7 @@ def purge_submissions(
                 place = Place(items[-1].moment, items[-1].id)
             return Batch(result, place, exhausted=len(items) < rows)
 
-        sizer = BatchSizer(options.batch_size, current.batch_seconds)
-        return work_slice(one_batch, cursor, share, sizer)
+        return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
 @task(name="count overdue submissions", **TASK_OPTIONS)

@@ -1,13 +1,16 @@
 """Where the bytes of submissions and runs are (SPEC 4)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 from maintenance.errors import StorageError
 from maintenance.settings import Settings
+from maintenance.storage.bucket import BucketStore
 from maintenance.storage.local import LocalStore
+from maintenance.storage.service import Bucket
 from maintenance.storage.store import Keep, Store, Tree
 
 BUNDLE = "runs/{org_id}/{run_id}"
@@ -16,6 +19,10 @@ BUNDLE = "runs/{org_id}/{run_id}"
 OLDER_BUNDLE = "files/runs/{org_id}/{run_id}"
 """The same in the older layout, below the public root."""
 
+PRIVATE = "private/"
+PUBLIC = "public/"
+"""The two roots in a storage bucket."""
+
 OUTPUT_FILE = "output.json"
 OUTPUT_DIRECTORIES = frozenset({"output", "outputs"})
 ATTEMPTS = "attempts"
@@ -23,11 +30,13 @@ ATTEMPTS = "attempts"
 
 @dataclass(frozen=True)
 class Bundle:
-    """One run's bundle: whose it is, and the attempts whose outputs are known."""
+    """One run's bundle: whose it is, and the attempts and objects that are its known outputs."""
 
     org_id: int
     run_id: UUID
     attempt_ids: frozenset[str]
+    kept_uris: frozenset[str] = frozenset()
+    """Addresses of objects (`gs://bucket/key`) that the run's rows name as outputs."""
 
 
 @dataclass(frozen=True)
@@ -44,32 +53,17 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     """Open the stores that the settings name, for the length of the block.
 
     Raises:
-        StorageError: a root is missing, or the backend is not available.
+        StorageError: a root or a bucket is missing or closed to us, or the backend's extra is not
+            installed. Its subclass TransientStorageError: the service does not answer.
     """
-    if settings.data_storage_backend != "local":
-        message = (
-            f"DATA_STORAGE_BACKEND={settings.data_storage_backend}: this version deletes from"
-            " local storage only; nothing was touched"
-        )
-        raise StorageError(message)
-    opened: list[LocalStore] = []
-    try:
-        for root, required in (
-            (settings.private_root, True),
-            (settings.bundle_root, True),
-            (settings.public_root, False),
-        ):
-            opened.append(LocalStore(root, required=required))
-        private, current, older = opened
-        yield Stores(private, ((current, BUNDLE), (older, OLDER_BUNDLE)))
-    finally:
-        for store in opened:
-            store.close()
+    opening = {"local": _local, "s3": _in_s3, "gcs": _in_gcs}[settings.data_storage_backend]
+    with ExitStack() as opened:
+        yield opening(settings, opened)
 
 
 def copied_inputs(template: str, bundle: Bundle) -> Tree:
     """Return the part of a bundle that holds copied inputs: all but the run's outputs."""
-    return Tree(_prefix(template, bundle), keep_outputs(bundle.attempt_ids))
+    return Tree(_prefix(template, bundle), keep_outputs(bundle.attempt_ids), bundle.kept_uris)
 
 
 def whole_bundle(template: str, bundle: Bundle) -> Tree:
@@ -100,3 +94,57 @@ def keep_outputs(attempt_ids: frozenset[str]) -> Keep:
 
 def _prefix(template: str, bundle: Bundle) -> str:
     return template.format(org_id=bundle.org_id, run_id=bundle.run_id)
+
+
+def _local(settings: Settings, opened: ExitStack) -> Stores:
+    def store(root: Path, *, required: bool = True) -> Store:
+        local = LocalStore(root, required=required)
+        opened.callback(local.close)
+        return local
+
+    private = store(settings.private_root)
+    current = store(settings.bundle_root)
+    older = store(settings.public_root, required=False)
+    return Stores(private, ((current, BUNDLE), (older, OLDER_BUNDLE)))
+
+
+def _in_s3(settings: Settings, opened: ExitStack) -> Stores:
+    try:
+        # An extra that may not be installed, and is loaded by nobody who does not need it.
+        from maintenance.storage.s3 import S3Bucket  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise _not_installed("s3", error) from None
+    bucket = S3Bucket(
+        settings.storage_bucket or "",
+        endpoint_url=settings.aws_s3_endpoint_url,
+        region=settings.aws_s3_region_name,
+    )
+    private, public = _stores(bucket, (PRIVATE, PUBLIC), opened)
+    return Stores(private, ((private, BUNDLE), (public, OLDER_BUNDLE)))
+
+
+def _in_gcs(settings: Settings, opened: ExitStack) -> Stores:
+    try:
+        from maintenance.storage.gcs import GcsBucket  # noqa: PLC0415 - the same
+    except ModuleNotFoundError as error:
+        raise _not_installed("gcs", error) from None
+    files = GcsBucket(settings.storage_bucket or "")
+    private, public = _stores(files, (PRIVATE, PUBLIC), opened)
+    (bundles,) = _stores(GcsBucket(settings.gcs_validation_bucket or ""), ("",), opened)
+    return Stores(private, ((bundles, BUNDLE), (public, OLDER_BUNDLE)))
+
+
+def _stores(bucket: Bucket, prefixes: tuple[str, ...], opened: ExitStack) -> list[BucketStore]:
+    opened.callback(bucket.close)
+    stores = []
+    for prefix in prefixes:
+        stores.append(BucketStore(bucket, prefix))
+        opened.callback(stores[-1].close)
+    return stores
+
+
+def _not_installed(extra: str, error: ModuleNotFoundError) -> StorageError:
+    return StorageError(
+        f"DATA_STORAGE_BACKEND={extra} needs the package {error.name}: install the extra with"
+        f" pip install 'validibot-maintenance[{extra}]'; nothing was touched"
+    )

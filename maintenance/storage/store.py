@@ -34,10 +34,12 @@ ABSENT = Removal()
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All keys below a prefix, but for those that `keep` names."""
+    """All keys below a prefix, but for those that are kept."""
 
     prefix: str
     keep: Keep = keep_nothing
+    kept_uris: frozenset[str] = frozenset()
+    """Objects that stay, by their addresses (`s3://bucket/key`); a local store has none."""
 
 
 class Store(Protocol):

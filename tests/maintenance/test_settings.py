@@ -184,7 +184,11 @@ def test_relative_roots_are_refused(
 
 def test_other_variables_of_validibot_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     current = load(
-        monkeypatch, DATABASE_URL=URL, DEPLOYMENT_TARGET="self_hosted", DATA_STORAGE_BACKEND="s3"
+        monkeypatch,
+        DATABASE_URL=URL,
+        DEPLOYMENT_TARGET="self_hosted",
+        DATA_STORAGE_BACKEND="s3",
+        STORAGE_BUCKET="validibot-files",
     )
     assert current.deployment_target == "self_hosted"
     assert current.data_storage_backend == "s3"

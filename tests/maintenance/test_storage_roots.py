@@ -91,16 +91,3 @@ def test_only_the_older_layouts_root_may_be_missing(
     else:
         with pytest.raises(StorageError, match="Is the volume mounted"), open_stores(current):
             pytest.fail("opened")
-
-
-@pytest.mark.parametrize("backend", ["gcs", "s3"])
-def test_a_backend_that_is_not_here_is_refused(tmp_path: Path, backend: str) -> None:
-    make_files(tmp_path, ["private/", "public/"])
-    current = load_settings(
-        DATABASE_URL="postgresql://x@y/z", STORAGE_ROOT=tmp_path, DATA_STORAGE_BACKEND=backend
-    )
-    with (
-        pytest.raises(StorageError, match=f"DATA_STORAGE_BACKEND={backend}"),
-        open_stores(current),
-    ):
-        pytest.fail("opened")

@@ -1,0 +1,292 @@
+"""A bucket of an object store as a store: what S3 and Google Cloud Storage have in common.
+
+The service is behind the small `Bucket`; everything that must be the same for all of them is here:
+keys are checked, listings go page by page, deletes go in bulk, and a key is done when a listing
+*after* the deletion shows no version of it. A few threads list and delete, since nearly all of the
+time is spent waiting for answers. In memory are a few pages, however many keys a bundle has. Every
+stored version counts as a file; a delete marker has no bytes and counts as none.
+
+An object store has no directories: a tree is all keys below its prefix and the slash, and the
+directories that a keep-list asks for are the parts of a key.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from maintenance.errors import TransientStorageError, UnsafeKey
+from maintenance.storage.keys import split_file_key, split_key
+from maintenance.storage.service import Bucket, Page, Refusal, Version
+from maintenance.storage.store import ABSENT, Removal, Tree
+
+WORKERS = 8
+"""Requests at once; the clients keep ten connections."""
+
+PAGE = 1_000
+"""Versions on one page of a tree's listing, the most that the services give."""
+
+FILE_PAGE = 10
+"""The same for a single key, because the keys that merely begin like it are listed, too."""
+
+HELD = 8 * PAGE
+"""About so many versions are listed before they are deleted together."""
+
+CALLS = 4 * WORKERS
+"""So many deleting calls are given out at once. When the service was too busy for every one of
+them, the others of a pass are not even tried."""
+
+MAX_PASSES = 5
+"""So often a key is listed when versions were left or appeared meanwhile."""
+
+PAUSE_SECONDS = 0.1
+"""Wait before keys that the service was too busy for are tried again, doubled each time."""
+
+PATIENCE_SECONDS = 10.0
+"""So long they are tried again, the retries of the service's own client included."""
+
+
+@dataclass(slots=True, eq=False)
+class Target:
+    """A key or a tree: what is listed of the bucket, and what has become of it so far."""
+
+    prefix: str
+    doomed: Callable[[str], bool]
+    single: bool
+    removal: Removal = ABSENT
+    following: str | None = None
+    found: bool = False
+    busy: str | None = None
+
+    def ends_with(self, page: Page) -> bool:
+        """Return whether no later page can hold more of it: a single key is listed first."""
+        if page.following is None:
+            return True
+        return self.single and bool(page.versions) and page.versions[-1].key != self.prefix
+
+
+Found = list[tuple[Target, Version]]
+
+
+class BucketStore:
+    """The keys of a bucket below a prefix; see `Store` for what its methods promise."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        prefix: str = "",
+        *,
+        page: int = PAGE,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        """Make sure that the bucket is there and may be listed.
+
+        Args:
+            bucket: the bucket; it is closed with the store.
+            prefix: what the store's keys are relative to: empty, or ending in a slash.
+            page: versions on one page of a tree's listing.
+            patience_seconds: how long keys are tried again that the service is too busy for.
+
+        Raises:
+            StorageError: the bucket is missing or may not be listed.
+        """
+        bucket.check(prefix)
+        self._bucket = bucket
+        self._prefix = prefix
+        self._page = page
+        self._patience_seconds = patience_seconds
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="storage")
+
+    def close(self) -> None:
+        """End the threads and give the connections back."""
+        self._pool.shutdown()
+        self._bucket.close()
+
+    def remove_files(self, keys: Sequence[str]) -> list[Removal]:
+        """Delete single files; one outcome per key, in their order."""
+        targets = self._files(keys)
+        self._remove(targets, FILE_PAGE)
+        return _outcomes(targets)
+
+    def remove_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+        """Delete trees; one outcome per tree, in their order."""
+        targets = [self._tree(tree) for tree in trees]
+        self._remove(targets, self._page)
+        return _outcomes(targets)
+
+    def measure_files(self, keys: Sequence[str]) -> list[Removal]:
+        """Say what `remove_files` would delete, without changing anything."""
+        targets = self._files(keys)
+        self._measure(targets, FILE_PAGE)
+        return _outcomes(targets)
+
+    def measure_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+        """Say what `remove_trees` would delete, without changing anything."""
+        targets = [self._tree(tree) for tree in trees]
+        self._measure(targets, self._page)
+        return _outcomes(targets)
+
+    def _files(self, keys: Sequence[str]) -> list[Target]:
+        """Return the target of each key; equal keys share theirs."""
+        targets: dict[str, Target] = {}
+        found = []
+        for key in keys:
+            target = self._file(key)
+            found.append(targets.setdefault(target.prefix, target) if target.prefix else target)
+        return found
+
+    def _file(self, key: str) -> Target:
+        try:
+            full = self._prefix + "/".join(split_file_key(key))
+        except UnsafeKey as error:
+            return _refused(error)
+        return Target(full, full.__eq__, single=True)
+
+    def _tree(self, tree: Tree) -> Target:
+        try:
+            prefix = self._prefix + "/".join(split_key(tree.prefix)) + "/"
+        except UnsafeKey as error:
+            return _refused(error)
+        url = self._bucket.url
+        named = {uri.removeprefix(url) for uri in tree.kept_uris if uri.startswith(url)}
+
+        def doomed(key: str) -> bool:
+            parts = tuple(key.removeprefix(prefix).split("/"))
+            kept = key in named or tree.keep(parts, False)  # noqa: FBT003 - a callable has no names
+            return not kept and not any(
+                tree.keep(parts[:depth], True)  # noqa: FBT003
+                for depth in range(1, len(parts))
+            )
+
+        return Target(prefix, doomed, single=False)
+
+    def _measure(self, targets: Iterable[Target], page: int) -> None:
+        for found in self._listed(_workable(targets), page):
+            for target, version in found:
+                target.removal += _size(version)
+
+    def _remove(self, targets: Iterable[Target], page: int) -> None:
+        """Delete until a listing shows nothing more that is to go."""
+        wanted = left = _workable(targets)
+        given_up: list[Target] = []
+        deadline = time.monotonic() + self._patience_seconds
+        for number in range(MAX_PASSES):
+            self._pass(left, page)
+            left = [target for target in left if target.found and target.removal.error is None]
+            if any(target.busy for target in left):
+                pause = PAUSE_SECONDS * 2**number
+                if time.monotonic() + pause < deadline:
+                    time.sleep(pause)
+                    continue
+                given_up += [target for target in left if target.busy]
+                left = [target for target in left if not target.busy]
+        left += given_up
+        if len(left) > 1 and not any(one.removal.files or one.removal.error for one in wanted):
+            # Nothing of several keys in so many passes: it is the service, not the keys.
+            causes = [target.busy for target in left if target.busy]
+            if causes:
+                raise TransientStorageError(f"{self._bucket.url}: {causes[0]}")
+        for target in left:
+            cause = target.busy or "is still there after its deletion"
+            target.removal += Removal(error=f"{self._shown(target.prefix)}: {cause}")
+
+    def _pass(self, targets: Sequence[Target], page: int) -> None:
+        """Delete what one listing shows."""
+        for target in targets:
+            target.found = False
+            target.busy = None
+        held: Found = []
+        for found in self._listed(targets, page):
+            # Never the wave that was listed last: not every service finds its place again when the
+            # version is gone that its next page begins after.
+            if len(held) >= HELD:
+                self._delete(held)
+                held = []
+            held += found
+        self._delete(held)
+
+    def _listed(self, targets: Sequence[Target], page: int) -> Iterator[Found]:
+        """List targets to their ends, a wave of pages at a time; yield what is to go."""
+        waiting = list(targets)
+        wave = max(1, HELD // page)
+        for target in waiting:
+            target.following = None
+        while waiting:
+            now, waiting = waiting[:wave], waiting[wave:]
+            found: Found = []
+            listed = self._pool.map(
+                lambda target: self._bucket.page(target.prefix, target.following, page), now
+            )
+            for target, answer in zip(now, listed, strict=True):
+                if isinstance(answer, Refusal):
+                    self._bucket.check(self._prefix)  # It may be the bucket, not the key.
+                    cause = f"{self._shown(target.prefix)}: {answer.cause}"
+                    target.removal += Removal(error=cause)
+                    continue
+                found += [(target, one) for one in answer.versions if target.doomed(one.key)]
+                target.following = answer.following
+                if not target.ends_with(answer):
+                    waiting.append(target)
+            yield found
+
+    def _delete(self, found: Found) -> None:
+        """Delete versions in bulk and write down what became of each."""
+        chunks = list(_chunks(found, self._bucket.bulk))
+        for start in range(0, len(chunks), CALLS):
+            now = chunks[start : start + CALLS]
+            answers = self._pool.map(
+                lambda chunk: self._bucket.delete([version for _, version in chunk]), now
+            )
+            refusals = [refusal for answer in answers for refusal in answer]
+            tried = [one for chunk in now for one in chunk]
+            self._write_down(tried, refusals)
+            passing = [refusal for refusal in refusals if refusal and refusal.passing]
+            if len(passing) == len(tried) > 1:
+                rest = [one for chunk in chunks[start + CALLS :] for one in chunk]
+                self._write_down(rest, [passing[0]] * len(rest))
+                return
+
+    def _write_down(self, tried: Found, refusals: Sequence[Refusal | None]) -> None:
+        for (target, version), refusal in zip(tried, refusals, strict=True):
+            target.found = True
+            if refusal is None:
+                target.removal += _size(version)
+            elif refusal.passing:
+                target.busy = refusal.cause
+            else:
+                cause = f"{self._shown(version.key)}: {refusal.cause}"
+                target.removal += Removal(error=cause)
+
+    def _shown(self, key: str) -> str:
+        return key.removeprefix(self._prefix).replace("\0", "\\0")  # no database takes a NUL
+
+
+def _refused(error: UnsafeKey) -> Target:
+    return Target("", lambda _key: False, single=True, removal=Removal(error=str(error)))
+
+
+def _workable(targets: Iterable[Target]) -> list[Target]:
+    """Return the targets that were not refused, equal ones once."""
+    return [target for target in dict.fromkeys(targets) if target.removal.error is None]
+
+
+def _outcomes(targets: Iterable[Target]) -> list[Removal]:
+    """Return each target's outcome; where a key was given twice, the second finds it gone."""
+    outcomes = []
+    seen: set[Target] = set()
+    for target in targets:
+        again = target in seen
+        outcomes.append(Removal(error=target.removal.error) if again else target.removal)
+        seen.add(target)
+    return outcomes
+
+
+def _chunks(found: Found, size: int) -> Iterator[Found]:
+    iterator = iter(found)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _size(version: Version) -> Removal:
+    return ABSENT if version.marker else Removal(1, version.bytes)

@@ -1,0 +1,141 @@
+"""Google Cloud Storage through its own client (the extra `gcs`).
+
+Every generation of an object is listed and deleted by its number, so that on a bucket with object
+versioning nothing stays behind. The service has no bulk delete: what its batch sends together are
+single calls that the client then does not retry; so here each is one call, retried by the client.
+Credentials come from wherever the client finds them; `STORAGE_EMULATOR_HOST` leads it to an
+emulator.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from google.cloud.storage import Client
+from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.exceptions import RequestException
+
+from maintenance.errors import StorageError, TransientStorageError
+from maintenance.storage.service import Page, Refusal, Version
+
+# A batch's transaction waits meanwhile, and PostgreSQL ends it after a minute: the retries must be
+# over by then.
+TIMEOUT_SECONDS = (5, 12)
+RETRY_SECONDS = 20.0
+DELETE_RETRY_SECONDS = 5.0
+"""A key that is refused for longer is tried again together with the others."""
+
+PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+FIELDS = "items(name,generation,size),nextPageToken"
+MOST_TEXT = 300
+
+
+class GcsBucket:
+    """A bucket of Google Cloud Storage; see `Bucket` for what its methods promise."""
+
+    bulk = 1
+
+    def __init__(self, name: str, *, retry_seconds: float = RETRY_SECONDS) -> None:
+        """Make the client; nothing is asked of the service yet.
+
+        Args:
+            name: the bucket.
+            retry_seconds: how long a call is repeated while the service is busy or broken.
+
+        Raises:
+            StorageError: there are no credentials.
+        """
+        self.url = f"gs://{name}/"
+        self._retry = DEFAULT_RETRY.with_delay(0.2, 5.0, 2.0).with_timeout(retry_seconds)
+        self._delete_retry = self._retry.with_timeout(min(retry_seconds, DELETE_RETRY_SECONDS))
+        try:
+            self._client = Client(project=None)
+        except DefaultCredentialsError:
+            message = f"{self.url}: no credentials; see GOOGLE_APPLICATION_CREDENTIALS"
+            raise StorageError(message) from None
+        self._bucket = self._client.bucket(name)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    def check(self, prefix: str) -> None:
+        """Raise StorageError when the keys below a prefix cannot even be listed."""
+        answer = self.page(prefix, None, 1)
+        if isinstance(answer, Refusal):
+            message = f"{self.url}{prefix} cannot be listed: {answer.cause}"
+            raise StorageError(message)
+
+    def page(self, prefix: str, following: str | None, size: int) -> Page | Refusal:
+        """List generations of objects whose names begin with a prefix, in the order of names."""
+        listing = self._client.list_blobs(
+            self._bucket,
+            prefix=prefix,
+            page_token=following,
+            page_size=size,
+            versions=True,
+            fields=FIELDS,
+            timeout=TIMEOUT_SECONDS,
+            retry=self._retry,
+        )
+        pages: Iterator[Any] = listing.pages
+        try:
+            found = [
+                Version(blob.name, str(blob.generation), blob.size or 0) for blob in next(pages, ())
+            ]
+        except GoogleAPICallError as error:
+            refusal = _refusal(error)
+            if refusal.passing:
+                raise self._unavailable(refusal.cause) from None
+            return refusal
+        except (RetryError, RequestException, GoogleAuthError, ConnectionError) as error:
+            raise self._failure(error) from None
+        return Page(found, listing.next_page_token)
+
+    def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
+        """Delete generations for good; None for each that is gone, whoever deleted it."""
+        return [self._delete_one(version) for version in versions]
+
+    def _delete_one(self, version: Version) -> Refusal | None:
+        try:
+            self._bucket.delete_blob(
+                version.key,
+                generation=int(version.id),
+                timeout=TIMEOUT_SECONDS,
+                retry=self._delete_retry,
+            )
+        except NotFound:
+            return None
+        except GoogleAPICallError as error:
+            return _refusal(error)
+        except RetryError as error:
+            if isinstance(error.cause, GoogleAPICallError):
+                return _refusal(error.cause)
+            raise self._failure(error) from None
+        except (RequestException, GoogleAuthError, ConnectionError) as error:
+            raise self._failure(error) from None
+        return None
+
+    def _unavailable(self, cause: str) -> TransientStorageError:
+        return TransientStorageError(f"{self.url}: {cause}")
+
+    def _failure(self, error: Exception) -> StorageError:
+        """Turn an error without an answer into ours; its own text may hold the whole address."""
+        if isinstance(error, RetryError):
+            if isinstance(error.cause, GoogleAPICallError):
+                return self._unavailable(_refusal(error.cause).cause)
+            return self._unavailable(f"no answer ({type(error.cause).__name__})")
+        if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
+            return StorageError(f"{self.url}: the credentials are refused ({type(error).__name__})")
+        return self._unavailable(f"no answer ({type(error).__name__})")
+
+
+def _refusal(error: GoogleAPICallError) -> Refusal:
+    """Turn an answer into a cause, without the address that the client's own text begins with."""
+    code = int(error.code or 0)
+    details: list[dict[str, str]] = [one for one in error.errors if isinstance(one, dict)]
+    first = details[0] if details else {}
+    message = first.get("message") or type(error).__name__
+    text = " ".join(f"{code} {first.get('reason', '')}: {message}".split())
+    return Refusal(text[:MOST_TEXT], passing=code in PASSING_STATUSES)

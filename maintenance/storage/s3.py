@@ -1,0 +1,221 @@
+"""S3, and services that speak it, through botocore (the extra `s3`).
+
+On a versioned bucket a plain delete only puts a marker on top; so the versions are listed and each
+one is deleted by its id, markers included. An unversioned bucket lists its objects as versions
+named `null`. Credentials come from wherever Amazon's clients find them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.loaders import Loader
+from botocore.session import Session
+
+from maintenance.errors import StorageError, TransientStorageError
+from maintenance.storage.service import Page, Refusal, Version
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+# A batch's transaction waits meanwhile, and PostgreSQL ends it after a minute: three attempts that
+# run into their time-outs must be over by then.
+CONNECT_SECONDS = 5
+READ_SECONDS = 12
+ATTEMPTS = 3
+
+BUSY_STATUS = 429
+BROKEN_STATUS = 500
+NOT_IMPLEMENTED = "NotImplemented"
+PASSING_CODES = frozenset(
+    {
+        "InternalError",
+        "OperationAborted",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+    }
+)
+MOST_TEXT = 300
+
+DESCRIPTIONS = Loader()
+"""What botocore knows of S3. To read it takes most of the time that a client costs, so it is read
+once a process; a slice of work opens its own client."""
+
+
+class S3Bucket:
+    """A bucket of S3; see `Bucket` for what its methods promise."""
+
+    bulk = 1_000
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        """Make the client; nothing is asked of the service yet.
+
+        Args:
+            name: the bucket.
+            endpoint_url: where the service is, unless it is Amazon's.
+            region: the bucket's region, unless the environment names it.
+            attempts: how often a call is made while the service is busy or does not answer.
+
+        Raises:
+            StorageError: the settings do not make a client.
+        """
+        self.url = f"s3://{name}/"
+        self._name = name
+        self._versions = True
+        config = Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+        )
+        try:
+            session = Session()
+            session.register_component("data_loader", DESCRIPTIONS)
+            client = session.create_client(
+                "s3", endpoint_url=endpoint_url, region_name=region, config=config
+            )
+        except (BotoCoreError, ValueError) as error:
+            message = (
+                f"{self.url}: {type(error).__name__}: are AWS_S3_ENDPOINT_URL and"
+                " AWS_S3_REGION_NAME right?"
+            )
+            raise StorageError(message) from None
+        self._client = cast("S3Client", client)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    def check(self, prefix: str) -> None:
+        """Raise StorageError when the keys below a prefix cannot even be listed."""
+        answer = self.page(prefix, None, 1)
+        if isinstance(answer, Refusal):
+            message = f"{self.url}{prefix} cannot be listed: {answer.cause}"
+            raise StorageError(message)
+
+    def page(self, prefix: str, following: str | None, size: int) -> Page | Refusal:
+        """List versions whose keys begin with a prefix, in the order of their keys."""
+        try:
+            if self._versions:
+                return self._page_of_versions(prefix, following, size)
+            return self._page_of_objects(prefix, following, size)
+        except ClientError as error:
+            refusal = _refusal(error.response)
+            if self._versions and _error(error.response).get("Code") == NOT_IMPLEMENTED:
+                self._versions = False  # A service without versions: what it lists is all.
+                return self.page(prefix, following, size)
+            if refusal.passing:
+                raise self._unavailable(refusal.cause) from None
+            return refusal
+        except BotoCoreError as error:
+            raise self._failure(error) from None
+
+    def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
+        """Delete versions for good; None for each that is gone, whoever deleted it."""
+        objects: list[ObjectIdentifierTypeDef] = [
+            {"Key": one.key, "VersionId": one.id} if one.id else {"Key": one.key}
+            for one in versions
+        ]
+        try:
+            answer = self._client.delete_objects(
+                Bucket=self._name, Delete={"Objects": objects, "Quiet": True}
+            )
+        except ClientError as error:
+            refusal = _refusal(error.response)
+            if refusal.passing:
+                raise self._unavailable(refusal.cause) from None
+            # One key that the request cannot carry (a control character) must not fail the others.
+            return [self._delete_one(version) for version in versions]
+        except BotoCoreError as error:
+            raise self._failure(error) from None
+        # Some services name only the key of what was refused, not the version.
+        refused = {
+            (error.get("Key"), error.get("VersionId")): _refusal({"Error": error})
+            for error in answer.get("Errors", [])
+        }
+        return [refused.get((one.key, one.id)) or refused.get((one.key, None)) for one in versions]
+
+    def _delete_one(self, version: Version) -> Refusal | None:
+        try:
+            if version.id:
+                self._client.delete_object(Bucket=self._name, Key=version.key, VersionId=version.id)
+            else:
+                self._client.delete_object(Bucket=self._name, Key=version.key)
+        except ClientError as error:
+            return _refusal(error.response)
+        except BotoCoreError as error:
+            raise self._failure(error) from None
+        return None
+
+    def _page_of_versions(self, prefix: str, following: str | None, size: int) -> Page:
+        version, _, key = (following or "").partition("\0")
+        place: dict[str, Any] = {"KeyMarker": key} if following else {}
+        if version:
+            place["VersionIdMarker"] = version
+        answer = self._client.list_object_versions(
+            Bucket=self._name, Prefix=prefix, MaxKeys=size, **place
+        )
+        versions = [
+            Version(one["Key"], one["VersionId"], one["Size"]) for one in answer.get("Versions", [])
+        ]
+        versions += [
+            Version(one["Key"], one["VersionId"], 0, marker=True)
+            for one in answer.get("DeleteMarkers", [])
+        ]
+        versions.sort(key=lambda one: one.key.encode())
+        if not answer["IsTruncated"]:
+            return Page(versions)
+        marker = answer.get("NextVersionIdMarker", "")
+        return Page(versions, f"{marker}\0{answer['NextKeyMarker']}")
+
+    def _page_of_objects(self, prefix: str, following: str | None, size: int) -> Page:
+        place: dict[str, Any] = {"ContinuationToken": following} if following else {}
+        answer = self._client.list_objects_v2(
+            Bucket=self._name, Prefix=prefix, MaxKeys=size, **place
+        )
+        versions = [Version(one["Key"], "", one["Size"]) for one in answer.get("Contents", [])]
+        return Page(versions, answer.get("NextContinuationToken"))
+
+    def _unavailable(self, cause: str) -> TransientStorageError:
+        return TransientStorageError(f"{self.url}: {cause}")
+
+    def _failure(self, error: BotoCoreError) -> StorageError:
+        """Turn an error without an answer into ours; its own text may hold more than a name."""
+        if isinstance(error, (NoConnection, HTTPClientError)):
+            return self._unavailable(f"no answer ({type(error).__name__})")
+        known = isinstance(error, (NoCredentialsError, PartialCredentialsError))
+        return StorageError(f"{self.url}: {error if known else type(error).__name__}")
+
+
+def _error(response: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = response.get("Error", {})
+    return found
+
+
+def _refusal(response: Mapping[str, Any]) -> Refusal:
+    """Turn an error's answer, or the error of one key in it, into a cause."""
+    error = _error(response)
+    code = str(error.get("Code", ""))
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    passing = (status >= BROKEN_STATUS and code != NOT_IMPLEMENTED) or status == BUSY_STATUS
+    text = " ".join(f"{code}: {error.get('Message') or 'no reason given'}".split())
+    return Refusal(text[:MOST_TEXT], passing=passing or code in PASSING_CODES)

@@ -1,0 +1,196 @@
+"""A small Google Cloud Storage: what the JSON API says to list, get and delete, in memory.
+
+The emulators that can be installed know no generations. This one does, with holds, retention,
+pages, object versioning, and the errors in the words of the service. The real client talks to it
+over HTTP.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from socket import SHUT_RDWR, socket
+from threading import Lock, Thread
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.faults import Answer, Faults, Request
+
+PAGE = 1_000
+
+
+@dataclass
+class Generation:
+    """One generation of an object; `live` until it is replaced or deleted."""
+
+    name: str
+    number: int
+    content: str
+    live: bool = True
+    hold: bool = False
+
+    def resource(self) -> dict[str, Any]:
+        """It, as the API shows it."""
+        size = str(len(self.content))
+        return {"kind": "storage#object", "name": self.name, "generation": str(self.number)} | {
+            "size": size,
+            "temporaryHold": self.hold,
+        }
+
+
+@dataclass
+class Objects:
+    """One bucket."""
+
+    versioned: bool = False
+    generations: list[Generation] = field(default_factory=list)
+
+
+@dataclass
+class GcsServer:
+    """Where the server is, what it holds, and what it should get wrong."""
+
+    url: str = ""
+    faults: Faults = field(default_factory=Faults)
+    buckets: dict[str, Objects] = field(default_factory=dict)
+    connections: list[socket] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1_700_000_000_000_001))
+    _lock: Lock = field(default_factory=Lock)
+
+    def put(self, bucket: str, name: str, content: str) -> Generation:
+        """Write an object; the bucket keeps the one that was there if it is versioned."""
+        with self._lock:
+            objects = self.buckets[bucket]
+            self._retire(objects, name)
+            new = Generation(name, next(self._numbers), content)
+            objects.generations.append(new)
+        return new
+
+    def list(self, bucket: str, query: dict[str, str]) -> Answer:
+        """Answer objects.list."""
+        with self._lock:
+            if bucket not in self.buckets:
+                return failure(404, "notFound", "The specified bucket does not exist.")
+            found = sorted(
+                (
+                    one
+                    for one in self.buckets[bucket].generations
+                    if one.name.startswith(query.get("prefix", ""))
+                    and (one.live or query.get("versions") == "True")
+                ),
+                key=lambda one: (one.name.encode(), one.number),
+            )
+        if after := query.get("pageToken"):
+            number, _, name = after.partition(":")
+            found = [
+                one
+                for one in found
+                if (one.name.encode(), one.number) > (name.encode(), int(number))
+            ]
+        page = found[: int(query.get("maxResults", PAGE))]
+        listing: dict[str, Any] = {"kind": "storage#objects"}
+        if page:
+            listing["items"] = [one.resource() for one in page]
+        if len(found) > len(page):
+            listing["nextPageToken"] = f"{page[-1].number}:{page[-1].name}"
+        return Answer(200, json.dumps(listing).encode())
+
+    def delete(self, bucket: str, name: str, query: dict[str, str]) -> Answer:
+        """Answer objects.delete: a generation for good, or the live one as the bucket has it."""
+        with self._lock:
+            objects = self.buckets.get(bucket, Objects())
+            wanted = query.get("generation")
+            found = [
+                one
+                for one in objects.generations
+                if one.name == name and (str(one.number) == wanted if wanted else one.live)
+            ]
+            if not found:
+                return failure(404, "notFound", f"No such object: {bucket}/{name}")
+            if found[0].hold:
+                return failure(
+                    403,
+                    "forbidden",
+                    f"Object '{bucket}/{name}' is under active Temporary hold and cannot be"
+                    " deleted, overwritten or archived until hold is removed.",
+                )
+            if wanted:
+                objects.generations.remove(found[0])
+            else:
+                self._retire(objects, name)
+        return Answer(204, b"")
+
+    def _retire(self, objects: Objects, name: str) -> None:
+        for one in [one for one in objects.generations if one.name == name and one.live]:
+            one.live = False
+            if not objects.versioned:
+                objects.generations.remove(one)
+
+
+@contextmanager
+def gcs_server() -> Iterator[GcsServer]:
+    """Serve for as long as the block lasts."""
+    running = GcsServer()
+
+    class Handler(_Handler):
+        server_state = running
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = False
+        running.url = f"http://127.0.0.1:{server.server_port}"
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield running
+        finally:
+            server.shutdown()
+            thread.join()
+            for connection in running.connections:
+                with suppress(OSError):
+                    connection.shutdown(SHUT_RDWR)
+
+
+def failure(status: int, reason: str, message: str = "no luck") -> Answer:
+    """An error as the service answers it."""
+    error = {"message": message, "domain": "global", "reason": reason}
+    body = {"error": {"code": status, "message": message, "errors": [error]}}
+    return Answer(status, json.dumps(body).encode())
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_state: GcsServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer in two packets would wait 40 ms for the second
+
+    def setup(self) -> None:
+        self.server_state.connections.append(self.request)
+        super().setup()
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        address = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = unquote(address.path)
+        answer = self.server_state.faults.of(Request(self.command, path, address.query, body))
+        if answer is None:
+            query = {name: values[0] for name, values in parse_qs(address.query).items()}
+            bucket, _, name = address.path.removeprefix("/storage/v1/b/").partition("/o")
+            if self.command == "GET":
+                answer = self.server_state.list(unquote(bucket), query)
+            else:
+                answer = self.server_state.delete(unquote(bucket), unquote(name[1:]), query)
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
