@@ -1,76 +1,105 @@
 """The limit of a purge: the same statements over the whole set in one transaction, plus unlink.
 
 What no engine with bounded batches can beat: no claims in portions, no second look, one commit,
-and a plain loop over the files without any of the checks that make a deletion safe.
+and a plain loop over the files without any of the checks that make a deletion safe, which leaves
+the empty directories behind.
 """
 
 import json
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from benchmarks.memory import peak_kib
 from maintenance.database import engine_for, transaction
-from maintenance.settings import settings
+from maintenance.settings import Settings, settings
 from maintenance.storage.layout import BUNDLE, OLDER_BUNDLE, Bundle, keep_outputs
-from tasks.changes import apply
+from maintenance.storage.store import Keep, keep_nothing
+from tasks.changes import Change, Removal, apply
+from tasks.output_rows import OutputItem, output_changes, read_outputs
 from tasks.submission_rows import SubmissionItem, purge_changes, read_related
 
-DUE = text(
-    "SELECT id, expires_at, created, retention_policy, input_file FROM submissions_submission"
-    " WHERE expires_at <= now() AND content_purged_at IS NULL FOR UPDATE"
-)
+SUBMISSION_COLUMNS = "s.id, s.expires_at, s.created, s.retention_policy, s.input_file"
+DUE = {
+    "purge-expired-submissions": (
+        f"SELECT {SUBMISSION_COLUMNS} FROM submissions_submission s"  # noqa: S608 - a constant
+        " WHERE s.expires_at <= now() AND s.content_purged_at IS NULL FOR UPDATE"
+    ),
+    "process-purge-retries": (
+        f"SELECT {SUBMISSION_COLUMNS} FROM submissions_submission s"  # noqa: S608 - a constant
+        " JOIN submissions_purgeretry r ON r.submission_id = s.id"
+        " WHERE r.next_retry_at <= now() FOR UPDATE"
+    ),
+    "purge-expired-outputs": (
+        "SELECT id, org_id, output_expires_at FROM validations_validationrun"
+        " WHERE output_expires_at <= now() AND output_purged_at IS NULL FOR UPDATE"
+    ),
+}
 
 
 def main() -> None:
     """Purge everything at once and print what was done."""
+    job = sys.argv[1]
     current = settings()
     started = time.monotonic()
     with transaction(engine_for(current, "limit")) as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        items = [
-            SubmissionItem(
-                row.id, row.expires_at, row.created, row.retention_policy, row.input_file
-            )
-            for row in connection.execute(DUE)
-        ]
-        read_related(connection, items)
-        for item in items:
-            for key in item.file_keys:
-                _unlink(current.private_root / key)
-            for bundle in item.bundles:
-                for root, template in (
-                    (current.bundle_root, BUNDLE),
-                    (current.public_root, OLDER_BUNDLE),
-                ):
-                    _empty(
-                        root / template.format(org_id=bundle.org_id, run_id=bundle.run_id), bundle
-                    )
-        apply(connection, purge_changes(items, redact_traces=True))
+        rows = connection.execute(text(DUE[job])).all()
+        if job == "purge-expired-outputs":
+            changes = _outputs(current, connection, [OutputItem(*row) for row in rows])
+        else:
+            changes = _submissions(current, connection, [SubmissionItem(*row) for row in rows])
+        apply(connection, changes)
     seconds = time.monotonic() - started
-    print(json.dumps({"done": len(items), "duration_seconds": seconds}))
+    print(json.dumps({"done": len(rows), "duration_seconds": seconds}))
     print(f"peak_kib={peak_kib()}", file=sys.stderr)
 
 
-def _empty(directory: Path, bundle: Bundle) -> None:
-    keep = keep_outputs(bundle.attempt_ids)
-    for here, names, files in os.walk(directory):
-        parts = Path(here).relative_to(directory).parts
-        names[:] = [name for name in names if not keep((*parts, name), True)]  # noqa: FBT003
-        for name in files:
-            if not keep((*parts, name), False):  # noqa: FBT003
-                _unlink(Path(here) / name)
+def _submissions(
+    current: Settings, connection: Connection, items: Sequence[SubmissionItem]
+) -> list[Change | Removal]:
+    read_related(connection, items, with_uris=False)
+    for item in items:
+        _unlink(current.private_root / key for key in item.file_keys)
+        for bundle in item.bundles:
+            _empty(current, bundle, keep_outputs(bundle.attempt_ids))
+    return purge_changes(items, redact_traces=True)
 
 
-def _unlink(path: Path) -> None:
-    try:
-        os.unlink(path)  # noqa: PTH108 - the plain call is what is measured
-    except FileNotFoundError:
-        return
+def _outputs(
+    current: Settings, connection: Connection, items: Sequence[OutputItem]
+) -> list[Change | Removal]:
+    read_outputs(connection, items)
+    for item in items:
+        _unlink(current.private_root / key for key in item.artifact_keys)
+        _empty(current, item.bundle, keep_nothing)
+    return output_changes(items, redact_traces=True)
+
+
+def _empty(current: Settings, bundle: Bundle, keep: Keep) -> None:
+    for root, template in ((current.bundle_root, BUNDLE), (current.public_root, OLDER_BUNDLE)):
+        directory = root / template.format(org_id=bundle.org_id, run_id=bundle.run_id)
+        for here, names, files in os.walk(directory):
+            parts = Path(here).relative_to(directory).parts
+            names[:] = [name for name in names if not keep((*parts, name), True)]  # noqa: FBT003
+            _unlink(
+                Path(here) / name
+                for name in files
+                if not keep((*parts, name), False)  # noqa: FBT003
+            )
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            os.unlink(path)  # noqa: PTH108 - the plain call is what is measured
+        except FileNotFoundError:
+            continue
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL, create_engine, text
 
 from maintenance.embedded import EmbeddedServer, embedded_server
 from maintenance.sample import SampleSpec, load_sample
@@ -48,8 +48,10 @@ class Copy:
 class Stage:
     """Sample data, and copies of it."""
 
-    def __init__(self, server: EmbeddedServer, base: Path, spec: SampleSpec) -> None:
-        """Load the sample data once."""
+    def __init__(
+        self, server: EmbeddedServer, base: Path, spec: SampleSpec, prepare: Sequence[str]
+    ) -> None:
+        """Load the sample data once, and run the statements that make it this benchmark's."""
         self._server = server
         self._base = base
         self._numbers = count()
@@ -59,6 +61,9 @@ class Stage:
         engine = create_engine(server.create_database("origin").set(drivername=DRIVER))
         metadata.create_all(engine)
         self.summary = load_sample(engine, base / "origin", spec, self.as_of)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in (*prepare, "VACUUM ANALYZE"):
+                connection.execute(text(statement))
         engine.dispose()
 
     @contextmanager
@@ -78,13 +83,13 @@ class Stage:
 
 
 @contextmanager
-def stage(spec: SampleSpec) -> Iterator[Stage]:
+def stage(spec: SampleSpec, prepare: Sequence[str] = ()) -> Iterator[Stage]:
     """Prepare a stage in a temporary directory."""
     with (
         tempfile.TemporaryDirectory(prefix="vb-", ignore_cleanup_errors=True) as directory,
         embedded_server(Path(directory) / "pg", SERVER_PARAMETERS) as server,
     ):
-        yield Stage(server, Path(directory), spec)
+        yield Stage(server, Path(directory), spec, prepare)
 
 
 def machine() -> str:
