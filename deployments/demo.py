@@ -1,9 +1,10 @@
 """`python -m deployments.demo`: watch the maintenance jobs do real work on sample data.
 
 In one folder it starts an embedded PostgreSQL with a Validibot database, a Prefect server and a
-worker, applies prefect.yaml, and runs jobs through the worker: a dry run of the main purge, then
-the three purges and the clearing of sessions. Then it serves the schedules until Ctrl-C, or ends
-(--once). Every start is fresh: database, files and Prefect's history of an earlier demo are deleted.
+worker, applies prefect.yaml, and runs jobs through the worker: a dry run of the main purge, the
+three purges, and the clearing of sessions. Then it serves the schedules until Ctrl-C, or ends
+(--once). Every start is fresh: database, files and Prefect's history of an earlier demo are
+deleted.
 """
 
 import argparse
