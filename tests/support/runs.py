@@ -1,13 +1,15 @@
 """Running flows in tests: in this process and without a server, as `python -m flows` does."""
 
+from contextlib import suppress
 from typing import Any
 
-from prefect import Flow
+from prefect import Flow, task
 from prefect.client.schemas.objects import State
 
 from flows.offline import without_server
 from flows.running import ItemsFailed
 from maintenance.report import Report
+from tasks.retrying import TASK_OPTIONS
 
 
 def run(flow: Flow[..., Any], **parameters: Any) -> Report:
@@ -19,3 +21,17 @@ def run(flow: Flow[..., Any], **parameters: Any) -> Report:
         return data.report
     assert isinstance(data, Report)
     return data
+
+
+def attempts_of(error: Exception) -> int:
+    """How often a task that always fails with this error is tried, with the options of all."""
+    tried: list[int] = []
+
+    @task(**{**TASK_OPTIONS, "retry_delay_seconds": 0, "retry_jitter_factor": None})
+    def failing() -> None:
+        tried.append(1)
+        raise error
+
+    with without_server(), suppress(type(error)):
+        failing()
+    return len(tried)

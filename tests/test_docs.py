@@ -1,0 +1,65 @@
+"""Documents that cannot lie: what they say is compared with the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.jobs import JOBS
+from maintenance.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def test_the_readme_lists_every_job_with_its_schedule() -> None:
+    rows = dict(re.findall(r"^\| `([a-z-]+)/default` \| [^`|]*`([^`]+)` \|", README, re.MULTILINE))
+    assert rows == {name: job.schedule for name, job in JOBS.items()}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = set(re.findall(r"make ([a-z-]+)", README))
+    assert {"demo", "test"} <= used <= targets
+    for job in re.findall(r"python -m flows ([a-z][a-z-]+)", README):
+        assert job in JOBS
+    for job in re.findall(r"prefect deployment run ([a-z-]+)/default", README):
+        assert job in JOBS
+
+
+def variables() -> dict[str, object]:
+    """Every variable that the settings read, with its default."""
+    found: dict[str, object] = {}
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        assert alias is not None
+        name = alias if isinstance(alias, str) else str(getattr(alias, "choices")[0])  # noqa: B009
+        found[name] = field.default
+    return found
+
+
+def test_the_guide_names_every_setting_and_no_other() -> None:
+    named = set(re.findall(r"`([A-Z][A-Z0-9_]{5,}[A-Z0-9])`", OPERATING))
+    known = set(variables())
+    ours = {name for name in named if name.startswith("MAINTENANCE_")}
+    assert {name for name in known if name.startswith("MAINTENANCE_")} == ours
+    assert known <= named | {"DEPLOYMENT_TARGET"}
+
+
+def test_the_guide_tells_the_defaults_of_the_numbers() -> None:
+    rows = dict(re.findall(r"^\| `(MAINTENANCE_[A-Z_]+)` \| ([\d.]+) \|", OPERATING, re.MULTILINE))
+    expected = {
+        name: default
+        for name, default in variables().items()
+        if isinstance(default, (int, float)) and not isinstance(default, bool)
+        if name.startswith("MAINTENANCE_")
+    }
+    assert {name: float(value) for name, value in rows.items()} == expected
