@@ -1,8 +1,8 @@
 """The limit of a purge: the same statements over the whole set in one transaction, plus unlink.
 
 What no engine with bounded batches can beat: no claims in portions, no second look, one commit,
-and a plain loop over the files without any of the checks that make a deletion safe, which leaves
-the empty directories behind.
+and a plain loop over the files without any of the checks that make a deletion safe. It leaves the
+empty directories of bundles behind, unless it is told to remove them too (`--directories`).
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, text
@@ -92,6 +93,10 @@ def _empty(current: Settings, bundle: Bundle, keep: Keep) -> None:
                 for name in files
                 if not keep((*parts, name), False)  # noqa: FBT003
             )
+        if "--directories" in sys.argv:
+            for here, _, _ in os.walk(directory, topdown=False):
+                with suppress(OSError):  # what is kept in it keeps it
+                    os.rmdir(here)  # noqa: PTH106 - the plain call is what is measured
 
 
 def _unlink(paths: Iterable[Path]) -> None:

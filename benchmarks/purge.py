@@ -53,9 +53,10 @@ def main() -> None:
         rows = {
             "ours, through the flow": _ours(prepared, options.job),
             "limit: one transaction, plain unlink": _limit(prepared, options.job),
+            "the same, empty directories removed": _limit(prepared, options.job, "--directories"),
             "one transaction per item": _row_by_row(prepared, options.job, options.items),
         }
-    ours, limit, single = rows.values()
+    ours, limit, _, single = rows.values()
     print(f"{machine()}\n{options.job}, {ours.items:,} items\n")
     print("| way | items/s | of the limit | peak MiB | longest transaction | other client |")
     print("|---|--:|--:|--:|--:|---|")
@@ -92,9 +93,9 @@ def _ours(prepared: Stage, job: str) -> Outcome:
         return run_way(copy, ["-m", "benchmarks.measured", job, "--json"])
 
 
-def _limit(prepared: Stage, job: str) -> Outcome:
+def _limit(prepared: Stage, job: str, *options: str) -> Outcome:
     with prepared.copy() as copy:
-        return run_way(copy, ["-m", "benchmarks.limit", job])
+        return run_way(copy, ["-m", "benchmarks.limit", job, *options])
 
 
 def _row_by_row(prepared: Stage, job: str, items: int) -> Outcome:
