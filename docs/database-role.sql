@@ -20,6 +20,11 @@
 -- Read this file again after an update: granting a right twice does no harm.
 
 GRANT
+    SELECT (ctid, expires_at),
+    UPDATE (expires_at),
+    DELETE
+    ON core_idempotencykey TO validibot_maintenance;
+GRANT
     SELECT (ctid, expire_date),
     UPDATE (expire_date),
     DELETE
@@ -43,8 +48,9 @@ GRANT
     DELETE
     ON validations_artifact TO validibot_maintenance;
 GRANT
-    SELECT (result_uri, validation_run_id),
-    UPDATE (result_uri)
+    SELECT (ctid, received_at, result_uri, validation_run_id),
+    UPDATE (received_at, result_uri),
+    DELETE
     ON validations_callbackreceipt TO validibot_maintenance;
 GRANT
     SELECT (execution_bundle_uri, id, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot, last_error, output_envelope_sha256, output_envelope_uri, step_run_id),

@@ -11,7 +11,13 @@ from maintenance.expiring import SESSIONS
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import settings
-from tasks.expired_rows import DeleteOptions, count_expired, delete_expired, preview_expired
+from tasks.expired_rows import (
+    DeleteOptions,
+    check_indexes,
+    count_expired,
+    delete_expired,
+    preview_expired,
+)
 from tasks.preflight import choose_run_cutoff
 
 JOB = "clear-sessions"
@@ -29,11 +35,12 @@ def clear_sessions(
 ) -> Report:
     """Delete expired Django sessions.
 
-    Deleted: rows of `django_session` with `expire_date` before the cutoff, oldest first, in
-    batches that adapt to a target time. A row that expires exactly at the cutoff stays.
+    Deleted: rows of `django_session` with `expire_date` before the cutoff, in batches that adapt
+    to a target time. A row that expires exactly at the cutoff stays.
 
-    Never touched: live sessions, every other table. Rows that somebody has locked are left for a
-    last pass, and then for the next run.
+    Never touched: live sessions, every other table. Rows that somebody has locked are met again
+    at the end, and then left for the next run. While the database is not well (standbys behind,
+    sessions waiting for locks, a vacuum against wraparound) the run slows down or waits.
 
     Args:
         dry_run: Only say what a run would do. Nothing is written or deleted.
@@ -50,6 +57,7 @@ def clear_sessions(
     budget = Budget(time_budget or current.time_budget(TIME_BUDGET), max_batches)
     options = DeleteOptions(JOB, SESSIONS, batch_size or current.delete_batch_size)
     report = Report(job=JOB, dry_run=dry_run, as_of=cutoff.as_of, cutoff=options.limit(cutoff))
+    report.warnings += check_indexes(options)
     if dry_run:
         with published(report):
             drain(preview_expired, cutoff, options, report, budget)
@@ -58,8 +66,6 @@ def clear_sessions(
         if not held.acquired:
             return skip(report, held)
         with published(report):
-            drain(delete_expired, cutoff, options, report, budget, held)
-            # Once more from the start, for rows that somebody had locked meanwhile.
-            drain(delete_expired, cutoff, options, report, budget, held)
-            report.overdue = count_expired(cutoff, options)
+            reached = drain(delete_expired, cutoff, options, report, budget, held)
+            report.overdue = count_expired(cutoff, options, reached)
     return finish(report)

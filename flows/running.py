@@ -65,8 +65,11 @@ def drain(
     report: Report,
     budget: Budget,
     guard: Guard | None = None,
-) -> None:
+) -> Any:  # noqa: ANN401 - each task has a cursor of its own kind
     """Repeat a task slice by slice until nothing is left or the budget is used up.
+
+    Returns:
+        Where the last slice came to; None when there was none.
 
     Raises:
         GuardLost: another run may have started.
@@ -78,7 +81,7 @@ def drain(
         stop = budget.exhausted_by
         if stop is not None:
             report.stopped_because = StopReason(stop)
-            return
+            return cursor
         if guard is not None:
             guard.check()
         done = step(cutoff, cursor, budget.slice(), options)
@@ -97,9 +100,9 @@ def drain(
                 f"{report.failed:,}",
                 extra={"action": "slice", "job": report.job, "selected": report.selected},
             )
-        if done.exhausted:
-            return
         cursor = done.cursor
+        if done.exhausted:
+            return cursor
 
 
 @contextmanager

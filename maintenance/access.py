@@ -195,9 +195,26 @@ CLEAR_SESSIONS = Access(
     delete=("django_session",),
 )
 
+CLEANUP_IDEMPOTENCY_KEYS = Access(
+    select={"core_idempotencykey": ("ctid", "expires_at")},
+    update={"core_idempotencykey": ("expires_at",)},
+    delete=("core_idempotencykey",),
+)
+
+CLEANUP_CALLBACK_RECEIPTS = Access(
+    select={
+        "validations_callbackreceipt": ("ctid", "received_at", "validation_run_id"),
+        "validations_validationrun": ("id", "status"),
+    },
+    update={"validations_callbackreceipt": ("received_at",)},
+    delete=("validations_callbackreceipt",),
+)
+
 ACCESS: Mapping[str, Access] = {
     "purge-expired-submissions": PURGE_SUBMISSIONS,
     "purge-expired-outputs": PURGE_OUTPUTS,
     "process-purge-retries": PURGE_SUBMISSIONS,
+    "cleanup-idempotency-keys": CLEANUP_IDEMPOTENCY_KEYS,
+    "cleanup-callback-receipts": CLEANUP_CALLBACK_RECEIPTS,
     "clear-sessions": CLEAR_SESSIONS,
 }

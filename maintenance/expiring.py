@@ -1,27 +1,79 @@
-"""What is deleted by age alone, as a table (SPEC 7). Another such table is one entry and a test."""
+"""What is deleted by age alone, as a table (SPEC 7).
+
+Another such table is one entry here, a flow that names it, its rights in maintenance/access.py,
+and a test. `python -m flows --list` shows each entry beside its job.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, ColumnElement, Table, literal, select
 
-from maintenance.schema import sessions
+from maintenance.errors import ParameterError
+from maintenance.schema import callback_receipts, idempotency_keys, runs, sessions
+from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 
 
 @dataclass(frozen=True)
 class ExpiringTable:
     """A table whose rows go when their time is before the cutoff; equal stays.
 
+    Rows are found by their time and deleted by their place, so neither their key nor any other
+    column is ever read.
+
     Attributes:
         table: where rows are deleted.
         time: the column that is compared; it needs an index.
-        age: how much older than `as_of` a row must be.
+        age: how much older than `as_of` a row must be, unless the run says otherwise.
+        condition: what must hold besides; part of the statement that deletes.
+        except_for: the condition in words, for people: which rows stay whatever their age.
     """
 
     table: Table
     time: Column[datetime]
     age: timedelta = timedelta(0)
+    condition: ColumnElement[bool] | None = None
+    except_for: str = ""
 
+    def __str__(self) -> str:
+        """Say what is deleted, in one line."""
+        since = f"{self.age.days} days ago" if self.age else "now"
+        kept = f", except {self.except_for}" if self.except_for else ""
+        return f"{self.table.name}: {self.time.name} before {since}{kept}"
+
+
+IDEMPOTENCY_KEYS = ExpiringTable(idempotency_keys, idempotency_keys.c.expires_at)
+"""Keys of API requests, whatever became of the request."""
+
+CALLBACK_RECEIPTS = ExpiringTable(
+    callback_receipts,
+    callback_receipts.c.received_at,
+    age=timedelta(days=30),
+    # Not SELECT *, which would need rights on every column of the run.
+    condition=~select(literal(1))
+    .where(
+        runs.c.id == callback_receipts.c.validation_run_id,
+        runs.c.status.not_in(TERMINAL_RUN_STATUSES),
+    )
+    .exists(),
+    except_for="receipts of active runs",
+)
+"""What keeps a callback from being taken twice; a run that is active may still need it."""
 
 SESSIONS = ExpiringTable(sessions, sessions.c.expire_date)
-"""Django's sessions; `expire_date` before the cutoff."""
+"""Django's sessions."""
+
+EXPIRING = (IDEMPOTENCY_KEYS, CALLBACK_RECEIPTS, SESSIONS)
+"""Everything that is deleted by age."""
+
+
+def whole_days(days: int, *, allow_recent: bool) -> timedelta:
+    """Return an age in days (SPEC 2.10).
+
+    Raises:
+        ParameterError: it is negative, or below 1 without `allow_recent`.
+    """
+    if days < 0 or (days < 1 and not allow_recent):
+        message = f"days={days}: must be at least 1, or 0 with allow_recent"
+        raise ParameterError(message)
+    return timedelta(days=days)

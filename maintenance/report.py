@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_FAILURES = 20
 """So many failures are listed with their cause; the count is always complete."""
 
+MAX_THROTTLED = 20
+"""So many changes of pace are listed."""
+
 MAX_FAILED_ITEMS = 1_000
 """So many are remembered while a run lasts, for counting failures across runs."""
 
@@ -56,6 +59,7 @@ class BatchResult:
     failed_items: dict[str, str] = field(default_factory=dict)
     oldest: datetime | None = None
     newest: datetime | None = None
+    throttled: list[str] = field(default_factory=list)
 
     def fail(self, item: str, cause: str) -> None:
         """Record one item's failure."""
@@ -79,14 +83,19 @@ class BatchResult:
         self.failed_items = _capped(self.failed_items, other.failed_items)
         self.oldest = min(filter(None, (self.oldest, other.oldest)), default=None)
         self.newest = max(filter(None, (self.newest, other.newest)), default=None)
+        self.throttled = [*self.throttled, *other.throttled][:MAX_THROTTLED]
         return self
 
 
 class Overdue(BaseModel):
-    """What is past its deadline after the run: how many rows, and the age of the oldest."""
+    """What is past its deadline after the run: how many rows, and the age of the oldest.
+
+    `estimated`: there are too many to count them, so this is the planner's estimate.
+    """
 
     rows: int
     oldest_age_seconds: float | None = None
+    estimated: bool = False
 
 
 class Report(BaseModel):
@@ -124,6 +133,8 @@ class Report(BaseModel):
     """Items that have failed so often that somebody must look (SPEC 3, 5.3)."""
     failures: list[Failure] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
+    throttled_because: list[str] = Field(default_factory=list)
+    """When and why the run slowed down or waited for the database's health, and went on."""
     failed_items: dict[str, str] = Field(default_factory=dict, exclude=True)
     """Failed items with their cause, more than are listed; not part of the report as printed."""
 
@@ -143,6 +154,7 @@ class Report(BaseModel):
         self.failed_items = _capped(self.failed_items, result.failed_items)
         self.oldest = min(filter(None, (self.oldest, result.oldest)), default=None)
         self.newest = max(filter(None, (self.newest, result.newest)), default=None)
+        self.throttled_because = [*self.throttled_because, *result.throttled][:MAX_THROTTLED]
 
     @property
     def items_failed(self) -> bool:
@@ -169,7 +181,8 @@ class Report(BaseModel):
         if self.stopped_because is not StopReason.DRAINED:
             parts.append(f"stopped by {self.stopped_because}")
         if self.overdue and self.overdue.rows and not self.dry_run:
-            parts.append(f"{self.overdue.rows:,} still overdue")
+            about = "about " if self.overdue.estimated else ""
+            parts.append(f"{about}{self.overdue.rows:,} still overdue")
         if self.alerts:
             parts.append(f"ALERT: {self.alerts:,} keep failing")
         return ", ".join(parts)

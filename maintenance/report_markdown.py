@@ -32,6 +32,9 @@ def to_markdown(report: Report) -> str:
         )
         more = f"\n\nThe first {MAX_FAILURES} of {report.failed:,}."
         parts.append("## Failures\n\n" + listed + (more if report.failed > MAX_FAILURES else ""))
+    if report.throttled_because:
+        listed = "\n".join(f"- {_plain(one)}" for one in report.throttled_because)
+        parts.append("## Pace\n\n" + listed)
     if report.warnings:
         parts.append("## Warnings\n\n" + "\n".join(f"- {_plain(one)}" for one in report.warnings))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -52,7 +55,8 @@ def _facts(report: Report) -> str:
     if report.overdue is not None:
         age = report.overdue.oldest_age_seconds
         oldest = f", the oldest for {human_age(age)}" if age is not None else ""
-        facts["Still overdue"] = f"{report.overdue.rows:,}{oldest}"
+        about = "about " if report.overdue.estimated else ""
+        facts["Still overdue"] = f"{about}{report.overdue.rows:,}{oldest}"
     if report.fingerprint:
         facts["Selection"] = f"`{report.fingerprint}`"
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())

@@ -1,0 +1,59 @@
+"""The indexes that deleting by age needs, looked for in the live catalogue.
+
+Without them a job still does its work, and slowly: what is missing is a finding that names the
+statement to create it, never an error. CONCURRENTLY keeps the application writing meanwhile.
+"""
+
+from sqlalchemy import Connection, text
+
+from maintenance.expiring import ExpiringTable
+
+TIME_INDEX = text(
+    "SELECT EXISTS (SELECT 1 FROM pg_index i"
+    " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam"
+    " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]"
+    " WHERE i.indrelid = to_regclass(:table) AND a.attname = :column"
+    " AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL)"
+)
+
+# An index serves a foreign key when its first columns are those of the key, in whatever order.
+UNINDEXED_REFERENCES = text(
+    "SELECT f.conrelid::regclass::text AS name, ARRAY("
+    "  SELECT quote_ident(a.attname) FROM unnest(f.conkey) WITH ORDINALITY AS k(number, place)"
+    "  JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.place"
+    " ) AS columns"
+    " FROM pg_constraint f WHERE f.contype = 'f' AND f.confrelid = to_regclass(:table)"
+    " AND NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = f.conrelid"
+    "  AND i.indisvalid AND i.indpred IS NULL"
+    "  AND (i.indkey::int2[])[0:cardinality(f.conkey) - 1] @> f.conkey)"
+    " ORDER BY f.conname"
+)
+
+
+def has_time_index(connection: Connection, expiring: ExpiringTable) -> bool:
+    """Return whether a usable index begins with the column that decides a row's age."""
+    names = {"table": expiring.table.name, "column": expiring.time.name}
+    found: bool = connection.execute(TIME_INDEX, names).scalar_one()
+    return found
+
+
+def missing_indexes(connection: Connection, expiring: ExpiringTable) -> list[str]:
+    """Return what is missing, each with the statement that creates it; nothing when all is well.
+
+    Looked for: an index on the column that decides a row's age, and one on every foreign key that
+    references the table, which is checked once for every deleted row.
+    """
+    table = expiring.table.name
+    findings = []
+    if not has_time_index(connection, expiring):
+        findings.append(
+            f"{table}.{expiring.time.name} has no index, so every run reads the whole table:"
+            f" CREATE INDEX CONCURRENTLY ON {table} ({expiring.time.name})"
+        )
+    for name, columns in connection.execute(UNINDEXED_REFERENCES, {"table": table}):
+        keys = ", ".join(columns)
+        findings.append(
+            f"{name} references {table} by ({keys}) without an index, so every deleted row reads"
+            f" all of it: CREATE INDEX CONCURRENTLY ON {name} ({keys})"
+        )
+    return findings

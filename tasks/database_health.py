@@ -1,0 +1,142 @@
+"""How the database is doing, as far as deleting could harm it: three signals (SPEC 2.4).
+
+Each is normal, a reason to slow down, a reason to stop for now, or not available: the role may not
+see it. None needs more than what every role may read, but the lag of standbys, which
+`GRANT pg_read_all_stats TO validibot_maintenance` makes visible.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, Engine, text
+
+from maintenance.database import transaction
+from maintenance.errors import DatabaseError, TransientDatabaseError
+
+SLOW_LAG_SECONDS = 10.0
+"""A standby that replays so late answers readers with old data."""
+STOP_LAG_SECONDS = 60.0
+"""A standby that has not even stored what is so old would lose it; a late replay alone may be
+meant (recovery_min_apply_delay)."""
+
+SLOW_WAITERS = 5
+STOP_WAITERS = 20
+"""Sessions that wait for a lock on a table or row; advisory locks are the application's own."""
+
+
+class Level(StrEnum):
+    """What a signal says."""
+
+    NORMAL = "normal"
+    SLOW_DOWN = "slow down"
+    STOP = "stop"
+    NOT_AVAILABLE = "not available"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What one look found, in words for the report."""
+
+    name: str
+    level: Level
+    detail: str = ""
+
+    def __str__(self) -> str:
+        """Return the signal as the report shows it."""
+        return f"{self.name}: {self.level}" + (f" ({self.detail})" if self.detail else "")
+
+
+LAG = text(
+    "SELECT count(*) FILTER (WHERE state IS NULL) AS hidden,"
+    " extract(epoch FROM max(replay_lag))::float AS replay,"
+    " extract(epoch FROM max(flush_lag))::float AS flush FROM pg_stat_replication"
+)
+
+WAITERS = text(
+    "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND locktype <> 'advisory'"
+)
+
+# Every role sees who holds which lock; only some see what a worker is at. A vacuum of a table whose
+# age has passed the limit is one for wraparound, whoever started it.
+WRAPAROUND = text(
+    "SELECT age(c.relfrozenxid) > coalesce((SELECT option_value::bigint"
+    "  FROM pg_options_to_table(c.reloptions) WHERE option_name = 'autovacuum_freeze_max_age'),"
+    "  current_setting('autovacuum_freeze_max_age')::bigint)"
+    " AND EXISTS (SELECT 1 FROM pg_locks l WHERE l.relation = c.oid AND l.granted"
+    "  AND l.mode = 'ShareUpdateExclusiveLock'"
+    "  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    " FROM pg_class c WHERE c.oid = to_regclass(:table)"
+)
+
+
+def replication_lag(connection: Connection, _table: str) -> Signal:
+    """Return how far standbys are behind."""
+    found = connection.execute(LAG).one()
+    return judge_lag(found.hidden, found.replay, found.flush)
+
+
+def judge_lag(hidden: int, replay: float | None, flush: float | None) -> Signal:
+    """Judge the lag in seconds; `hidden` standbys are not shown to this role."""
+    name = "replication lag"
+    if hidden:
+        return Signal(name, Level.NOT_AVAILABLE, "needs pg_read_all_stats")
+    if (flush or 0) >= STOP_LAG_SECONDS:
+        return Signal(name, Level.STOP, f"a standby stores {flush:.0f} s late")
+    if (replay or 0) >= SLOW_LAG_SECONDS:
+        return Signal(name, Level.SLOW_DOWN, f"a standby replays {replay:.0f} s late")
+    return Signal(name, Level.NORMAL)
+
+
+def lock_waits(connection: Connection, _table: str) -> Signal:
+    """Return whether many sessions wait for locks."""
+    waiting: int = connection.execute(WAITERS).scalar_one()
+    name = "lock waits"
+    detail = f"{waiting} sessions wait for a lock"
+    if waiting >= STOP_WAITERS:
+        return Signal(name, Level.STOP, detail)
+    if waiting >= SLOW_WAITERS:
+        return Signal(name, Level.SLOW_DOWN, detail)
+    return Signal(name, Level.NORMAL)
+
+
+def wraparound_vacuum(connection: Connection, table: str) -> Signal:
+    """Return whether the table is being vacuumed to prevent wraparound."""
+    name = "wraparound vacuum"
+    if connection.execute(WRAPAROUND, {"table": table}).scalar_one_or_none():
+        return Signal(name, Level.STOP, f"{table} is being vacuumed to prevent wraparound")
+    return Signal(name, Level.NORMAL)
+
+
+Look = Callable[[Connection, str], Signal]
+
+LOOKS: dict[str, Look] = {
+    "replication lag": replication_lag,
+    "lock waits": lock_waits,
+    "wraparound vacuum": wraparound_vacuum,
+}
+
+
+def look(engine: Engine, table: str) -> list[Signal]:
+    """Return all signals; one that the database refuses is not available.
+
+    Raises:
+        TransientDatabaseError: the database did not answer.
+    """
+    return [_one(engine, table, name, look_for) for name, look_for in LOOKS.items()]
+
+
+def worst(signals: list[Signal]) -> Level:
+    """Return what all signals together ask for."""
+    levels = {signal.level for signal in signals}
+    return next((level for level in (Level.STOP, Level.SLOW_DOWN) if level in levels), Level.NORMAL)
+
+
+def _one(engine: Engine, table: str, name: str, look_for: Look) -> Signal:
+    try:
+        with transaction(engine, read_only=True) as connection:
+            return look_for(connection, table)
+    except TransientDatabaseError:
+        raise
+    except DatabaseError as error:
+        return Signal(name, Level.NOT_AVAILABLE, str(error))
