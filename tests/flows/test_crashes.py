@@ -59,8 +59,11 @@ class Scene:
         self._outputs(validibot, unqueued)
         for queued in (filed, running, blocked):
             validibot.queued(queued)
+        lasting = validibot.run(None)
         for number in range(4):
             validibot.session(NOW - number * DAY)
+            validibot.idempotency_key(NOW - number * DAY)
+            validibot.receipt(NOW - (number + 29) * DAY, lasting)
         self.before = validibot.snapshot()
 
     def _outputs(self, validibot: Validibot, submission: UUID) -> None:

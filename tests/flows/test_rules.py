@@ -55,6 +55,13 @@ def odd_mixture(validibot: Validibot) -> None:
     validibot.queued(waiting, attempt_count=1, next_retry_at=in_a_century, last_attempt_at=NOW)
     for moment in (NOW - DAY, NOW - TICK, NOW, NOW + TICK):
         validibot.session(moment)
+        validibot.idempotency_key(moment)
+    month = 30 * DAY
+    for status in ("SUCCEEDED", "RUNNING"):
+        kept = validibot.submission(expires_at=None, retention_policy="STORE_PERMANENTLY")
+        run_id = validibot.run(kept, status=status)
+        for moment in (NOW - month - DAY, NOW - month - TICK, NOW - month, NOW):
+            validibot.receipt(moment, run_id)
     outputs_of_every_kind(validibot)
 
 
@@ -122,6 +129,11 @@ def test_2_1_a_future_cutoff_is_a_forecast_in_a_dry_run(
         )
     validibot.session(future - TICK)
     validibot.session(future)
+    validibot.idempotency_key(future - TICK)
+    validibot.idempotency_key(future)
+    lasting = validibot.run(None)
+    validibot.receipt(future - 30 * DAY - TICK, lasting)
+    validibot.receipt(future - 30 * DAY, lasting)
     before = validibot.snapshot()
     assert run(flow, as_of=future, dry_run=True).selected == 1
     assert validibot.snapshot() == before

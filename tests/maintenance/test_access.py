@@ -90,6 +90,8 @@ def work_for_every_job(validibot: Validibot) -> None:
         validibot.insert(schema.findings, validation_run_id=ended, validation_step_run_id=step)
     for age in (DAY, TICK, timedelta(0)):
         validibot.session(NOW - age)
+        validibot.idempotency_key(NOW - age)
+        validibot.receipt(NOW - 30 * DAY - age, run_id)
 
 
 def test_the_file_is_what_the_code_renders() -> None:
@@ -186,6 +188,9 @@ def test_sessions_are_cleared_past_a_locked_one(
         "DELETE FROM validations_validationrun",
         "SELECT session_data FROM django_session",
         "SELECT session_key FROM django_session",
+        "SELECT key FROM core_idempotencykey",
+        "SELECT callback_id FROM validations_callbackreceipt",
+        "INSERT INTO validations_callbackreceipt SELECT FROM validations_callbackreceipt",
         "SELECT * FROM users_user",
         "ALTER TABLE django_session ADD extra integer",
         "DROP TABLE django_session",

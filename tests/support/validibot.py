@@ -198,6 +198,30 @@ class Validibot:
         self.insert(schema.sessions, session_key=key, session_data="x", expire_date=expires)
         return key
 
+    def idempotency_key(self, expires: datetime, **values: Any) -> uuid.UUID:
+        """An idempotency key of a request that was answered."""
+        row = {
+            "key": f"key{next(self._numbers)}",
+            "status": "COMPLETED",
+            "expires_at": expires,
+            "org_id": self.org_id,
+        }
+        identifier: uuid.UUID = self.insert(schema.idempotency_keys, **{**row, **values}).id
+        return identifier
+
+    def receipt(self, received: datetime, run_id: uuid.UUID, **values: Any) -> uuid.UUID:
+        """A callback receipt of a run; its attempt is one of another run, which no job minds."""
+        attempt = self.attempt(self.step_run(self.run(None)))
+        row = {
+            "callback_id": f"callback{next(self._numbers)}",
+            "received_at": received,
+            "status": "COMPLETED",
+            "validation_run_id": run_id,
+            "execution_attempt_id": attempt,
+        }
+        identifier: uuid.UUID = self.insert(schema.callback_receipts, **{**row, **values}).id
+        return identifier
+
     def file(self, key: str, content: str = "secret", *, root: str = "private") -> Path:
         """A file in the storage."""
         path = self.root / root / key
