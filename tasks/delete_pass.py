@@ -30,7 +30,7 @@ from tasks.delete_statements import (
     erase_unlocked,
     gave_way,
     is_gone,
-    limit_waiting,
+    prepare,
 )
 from tasks.pacing import Health, OwnTimeSizer, Pace
 from tasks.shape_choice import Span, start_of
@@ -235,7 +235,7 @@ class DeletePass:
         oldest, newest = progress.span
 
         def shortly(connection: Connection) -> BatchResult:
-            limit_waiting(connection, max(LOOK_LEAST_SECONDS, LOOK_SHARE * progress.walk_seconds))
+            prepare(connection, max(LOOK_LEAST_SECONDS, LOOK_SHARE * progress.walk_seconds))
             return erase_oldest(connection, self._due, LOOK_ROWS)
 
         try:
@@ -255,5 +255,5 @@ class DeletePass:
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         with transaction(self._engine) as connection:
-            limit_waiting(connection, self._longest_seconds)
+            prepare(connection, self._longest_seconds)
             return work(connection)

@@ -24,15 +24,27 @@ LOCK_TIMEOUT_SECONDS = 0.05
 """How long a stretch waits for a locked row before it goes on without it."""
 
 
-def limit_waiting(connection: Connection, longest_seconds: float) -> None:
-    """Let the statements of this transaction give way soon: to a lock, and when they take long."""
+def prepare(connection: Connection, longest_seconds: float) -> None:
+    """Let the statements of this transaction give way soon: to a lock, and when they take long.
+
+    Its commit does not wait for the disk; `settle` waits once for all of a slice.
+    """
     connection.execute(
         sql(
             "SELECT set_config('lock_timeout', :lock, true),"
-            " set_config('statement_timeout', :longest, true)"
+            " set_config('statement_timeout', :longest, true),"
+            " set_config('synchronous_commit', 'off', true)"
         ),
         {"lock": _milliseconds(LOCK_TIMEOUT_SECONDS), "longest": _milliseconds(longest_seconds)},
     )
+
+
+def settle(connection: Connection) -> None:
+    """Make the commit of this transaction wait until all commits before it are on disk, too.
+
+    It waits only when it has written something: an empty message, which nobody reads.
+    """
+    connection.execute(sql("SELECT pg_logical_emit_message(true, 'validibot-maintenance', '')"))
 
 
 def gave_way(error: TransientDatabaseError) -> bool:

@@ -13,14 +13,14 @@ from sqlalchemy import text as sql
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for, transaction
-from maintenance.errors import ParameterError, TransientDatabaseError
+from maintenance.errors import DatabaseError, ParameterError, TransientDatabaseError
 from maintenance.expiring import ExpiringTable
 from maintenance.indexes import missing_indexes
 from maintenance.report import Overdue
 from maintenance.settings import settings
 from tasks.delete_pass import DeletePass, Left, Progress, begin
 from tasks.delete_shapes import Due, TimeWalk
-from tasks.delete_statements import count, gave_way, preview
+from tasks.delete_statements import count, gave_way, preview, settle
 from tasks.pacing import OwnTimeSizer, Pace
 from tasks.retrying import TASK_OPTIONS
 from tasks.shape_choice import estimated_rows
@@ -84,6 +84,9 @@ def delete_expired(
 ) -> Slice[Progress]:
     """Delete rows whose time is before the limit; rows that equal it stay.
 
+    The batches' commits do not wait for the disk one by one; the slice does, at its end, so what
+    it returns is there to stay.
+
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
@@ -96,7 +99,15 @@ def delete_expired(
         engine, options.expiring.table.name, share, current.delete_pause_seconds, start.health
     )
     work = DeletePass(engine, due, start, pace, current)
-    return work_slice(work.batch, start, share, work.sizer)
+    done = work_slice(work.batch, start, share, work.sizer)
+    if done.result.done:
+        try:
+            with transaction(engine) as connection:
+                settle(connection)
+        except DatabaseError as error:
+            # The rows are deleted, and only a crash of the server could bring some back.
+            done.interrupted = done.interrupted or str(error)
+    return done
 
 
 @task(name="preview expired rows", **TASK_OPTIONS)

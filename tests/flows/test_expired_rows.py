@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from prefect.exceptions import ParameterTypeError
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from flows.__main__ import main
 from flows.cleanup_callback_receipts import cleanup_callback_receipts
@@ -22,6 +22,7 @@ from maintenance.errors import ParameterError
 from maintenance.expiring import EXPIRING, ExpiringTable
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES, IdempotencyKeyStatus, RunStatus
 from maintenance.settings import Settings
+from tests.support.hooks import at_statement
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, TICK, Validibot
 
@@ -183,6 +184,22 @@ def test_a_run_without_work_names_no_rows(validibot: Validibot) -> None:
     validibot.session(NOW)
     report = run(clear_sessions, as_of=NOW)
     assert (report.done, report.batches, report.oldest, report.newest) == (0, 0, None, None)
+
+
+def test_what_a_run_reports_as_deleted_is_on_disk(validibot: Validibot, database: Engine) -> None:
+    validibot.session(NOW - DAY)
+    written: list[str] = []
+
+    def note(connection: Connection) -> None:
+        cursor = connection.connection.cursor()
+        cursor.execute("SELECT pg_current_wal_insert_lsn()::text")
+        written.extend(*cursor.fetchall())
+
+    with at_statement(clear_sessions.name, "pg_logical_emit_message", note):
+        assert run(clear_sessions, as_of=NOW).done == 1
+    with database.connect() as connection:
+        on_disk = text("SELECT pg_current_wal_flush_lsn() >= CAST(:written AS pg_lsn)")
+        assert connection.execute(on_disk, {"written": written[0]}).scalar_one()
 
 
 def test_more_rows_than_a_batch_of_one_time_go_piece_by_piece_but_for_a_locked_one(
