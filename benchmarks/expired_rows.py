@@ -3,7 +3,8 @@
 Run it with `python -m benchmarks.expired_rows [--rows 2500000]`. Four fifths of the sessions are
 expired. Each way works on a copy of the same table, in a process of its own, beside another client
 that saves a live session of that table about every 2 ms; once with the rows in the order of their
-expiry and once shuffled, and both once more while another session holds an old snapshot.
+expiry and once shuffled, and both once more while another session holds an old snapshot. Ours and
+the plain DELETE take turns, three each; what is printed is the one with the median processor time.
 """
 
 import argparse
@@ -30,7 +31,9 @@ from maintenance.settings import DRIVER
 
 CUTOFF = "2026-01-01T00:00:00+00:00"
 EXPIRED_SHARE = 0.8
-ALONE_SECONDS = 5
+TURNS = 3
+JUDGED = ("ours", "one DELETE")
+"""Measured once a turn, the others once: they are far away."""
 BODY = "x" * 200
 ORDERS = {"ordered": "number", "shuffled": "hashint8(number::bigint)"}
 HEADER = (
@@ -60,7 +63,13 @@ def main() -> None:
 
 
 def _compare(server: EmbeddedServer, template: str, scene: str, *, snapshot: bool) -> None:
-    measured = {way: _run(server, template, way, snapshot=snapshot) for way in WAYS}
+    runs: dict[str, list[tuple[Cost, Latency]]] = {way: [] for way in WAYS}
+    for turn in range(TURNS):
+        # In turns, so that whatever else the machine does meets all alike.
+        for way, done in runs.items():
+            if turn == 0 or way in JUDGED:
+                done.append(_run(server, template, way, snapshot=snapshot))
+    measured = {way: _median_cpu(done) for way, done in runs.items()}
     limit, _ = measured["one DELETE"]
     for way, (cost, latency) in measured.items():
         cpu, wal = cost.cpu_seconds / cost.rows, cost.wal_bytes / cost.rows
@@ -74,6 +83,12 @@ def _compare(server: EmbeddedServer, template: str, scene: str, *, snapshot: boo
             f" / {max(latency.samples):.1f} | {cost.peak_mib:,.0f} |",
             flush=True,
         )
+
+
+def _median_cpu(runs: list[tuple[Cost, Latency]]) -> tuple[Cost, Latency]:
+    """Return the run whose processor time a row is the median."""
+    ordered = sorted(runs, key=lambda run: run[0].cpu_seconds / run[0].rows)
+    return ordered[len(ordered) // 2]
 
 
 def _run(

@@ -6,7 +6,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
+from flows.parameters import AsOf, DeleteBatchSize, DryRun, MaxBatches, TimeBudget
 from flows.running import drain, finish, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.expiring import CALLBACK_RECEIPTS, whole_days
@@ -34,7 +34,7 @@ def cleanup_callback_receipts(
     days: Days = DEFAULT_DAYS,
     dry_run: DryRun = False,
     as_of: AsOf = None,
-    batch_size: BatchSize = None,
+    batch_size: DeleteBatchSize = None,
     time_budget: TimeBudget = None,
     max_batches: MaxBatches = None,
     allow_recent: bool = False,
@@ -56,7 +56,7 @@ def cleanup_callback_receipts(
         dry_run: Only say what a run would do. Nothing is written or deleted.
         as_of: The moment to work up to; UTC without a zone. Empty: the database's time now. A
             moment in the future is allowed in a dry run only, as a forecast.
-        batch_size: Most rows of one batch, 1 to 50,000; batches adapt below it to their target
+        batch_size: Most rows of one batch, 1 to 1,000,000; batches adapt below it to their target
             time. Empty: the worker's setting.
         time_budget: Seconds after which the run stops and leaves the rest to the next one; above
             0, at most 86,400. Empty: the worker's setting, or 20 minutes.

@@ -12,5 +12,6 @@ from pydantic import Field
 DryRun = bool
 AsOf = datetime | None
 BatchSize = Annotated[int | None, Field(ge=1, le=50_000)]
+DeleteBatchSize = Annotated[int | None, Field(ge=1, le=1_000_000)]
 TimeBudget = Annotated[float | None, Field(gt=0, le=86_400)]
 MaxBatches = Annotated[int | None, Field(ge=1)]

@@ -214,7 +214,8 @@ def test_what_is_no_number_in_bounds_is_refused_by_name(
     ("variable", "inside", "outside"),
     [
         *((variable, ("0.001", "86400"), ("0", "86400.001")) for variable in SECONDS),
-        *((variable, ("1", "50000"), ("0", "50001")) for variable in ROWS),
+        ("MAINTENANCE_BATCH_SIZE", ("1", "50000"), ("0", "50001")),
+        ("MAINTENANCE_DELETE_BATCH_SIZE", ("1", "1000000"), ("0", "1000001")),
         ("MAINTENANCE_DELETE_PAUSE_SECONDS", ("0", "60"), ("-0.001", "60.001")),
         ("POSTGRES_PORT", ("1", "65535"), ("0", "65536")),
     ],
