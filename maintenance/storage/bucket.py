@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from maintenance.errors import TransientStorageError, UnsafeKey
+from maintenance.storage.bucket_saving import save_file
 from maintenance.storage.keys import split_file_key, split_key
 from maintenance.storage.service import Bucket, Page, Refusal, Version
-from maintenance.storage.store import ABSENT, Removal, Tree
+from maintenance.storage.store import ABSENT, Removal, Saved, Tree
 
 WORKERS = 8
 """Requests at once; the clients keep ten connections."""
@@ -102,6 +103,12 @@ class BucketStore:
         """End the threads and give the connections back."""
         self._pool.shutdown()
         self._bucket.close()
+
+    def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
+        """Save files, never over others; one outcome per file, in their order."""
+        return list(
+            self._pool.map(lambda file: save_file(self._bucket, self._prefix, *file), files)
+        )
 
     def remove_files(self, keys: Sequence[str]) -> list[Removal]:
         """Delete single files; one outcome per key, in their order."""

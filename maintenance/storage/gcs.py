@@ -7,16 +7,24 @@ Credentials come from wherever the client finds them; `STORAGE_EMULATOR_HOST` le
 emulator.
 """
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from hashlib import md5
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
+from google.api_core.exceptions import (
+    GoogleAPICallError,
+    NotFound,
+    PreconditionFailed,
+    RetryError,
+)
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud.storage import Client
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.exceptions import RequestException
 
 from maintenance.errors import StorageError, TransientStorageError
+from maintenance.storage.saving import content_type
 from maintenance.storage.service import Page, Refusal, Version
 
 # A batch's transaction waits meanwhile, and PostgreSQL ends it after a minute: the retries must be
@@ -27,6 +35,7 @@ DELETE_RETRY_SECONDS = 5.0
 """A key that is refused for longer is tried again together with the others."""
 
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+FAILURES = (RetryError, RequestException, GoogleAuthError, ConnectionError)
 FIELDS = "items(name,generation,size),nextPageToken"
 MOST_TEXT = 300
 
@@ -84,14 +93,40 @@ class GcsBucket:
             found = [
                 Version(blob.name, str(blob.generation), blob.size or 0) for blob in next(pages, ())
             ]
-        except GoogleAPICallError as error:
-            refusal = _refusal(error)
-            if refusal.passing:
-                raise self._unavailable(refusal.cause) from None
-            return refusal
-        except (RetryError, RequestException, GoogleAuthError, ConnectionError) as error:
-            raise self._failure(error) from None
+        except (GoogleAPICallError, *FAILURES) as error:
+            return self._refused(error)
         return Page(found, listing.next_page_token)
+
+    def holds(self, key: str, content: bytes) -> bool | Refusal | None:
+        """Return whether an object has just these bytes, None when there is no such object.
+
+        The service knows the digest of what it was sent in one piece. Anything else was not sent
+        by us, and counts as other bytes.
+        """
+        try:
+            found = self._bucket.get_blob(key, timeout=TIMEOUT_SECONDS, retry=self._retry)
+        except (GoogleAPICallError, *FAILURES) as error:
+            return self._refused(error)
+        if found is None:
+            return None
+        digest = b64encode(md5(content, usedforsecurity=False).digest()).decode()
+        return bool(found.size == len(content) and found.md5_hash == digest)
+
+    def create(self, key: str, content: bytes) -> bool | Refusal:
+        """Write an object unless its key is taken; return whether it was written."""
+        try:
+            self._bucket.blob(key).upload_from_string(
+                content,
+                content_type(key),
+                if_generation_match=0,
+                timeout=TIMEOUT_SECONDS,
+                retry=self._retry,
+            )
+        except PreconditionFailed:
+            return False
+        except (GoogleAPICallError, *FAILURES) as error:
+            return self._refused(error)
+        return True
 
     def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
         """Delete generations for good; None for each that is gone, whoever deleted it."""
@@ -117,6 +152,15 @@ class GcsBucket:
             raise self._failure(error) from None
         return None
 
+    def _refused(self, error: Exception) -> Refusal:
+        """Return why one key was refused; that the service is busy or broken is raised."""
+        if not isinstance(error, GoogleAPICallError):
+            raise self._failure(error) from None
+        refusal = _refusal(error)
+        if refusal.passing:
+            raise self._unavailable(refusal.cause) from None
+        return refusal
+
     def _unavailable(self, cause: str) -> TransientStorageError:
         return TransientStorageError(f"{self.url}: {cause}")
 
@@ -134,8 +178,19 @@ class GcsBucket:
 def _refusal(error: GoogleAPICallError) -> Refusal:
     """Turn an answer into a cause, without the address that the client's own text begins with."""
     code = int(error.code or 0)
-    details: list[dict[str, str]] = [one for one in error.errors if isinstance(one, dict)]
+    details: list[dict[str, str]] = [one for one in _details(error) if isinstance(one, dict)]
     first = details[0] if details else {}
     message = first.get("message") or type(error).__name__
     text = " ".join(f"{code} {first.get('reason', '')}: {message}".split())
     return Refusal(text[:MOST_TEXT], passing=code in PASSING_STATUSES)
+
+
+def _details(error: GoogleAPICallError) -> list[Any]:
+    """Return what the service says of an error; after an upload the client leaves it unread."""
+    if error.errors:
+        return list(error.errors)
+    try:
+        found: list[Any] = error.response.json()["error"]["errors"]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []
+    return found

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from maintenance.errors import StorageError, UnsafeKey
 from maintenance.storage.keys import split_file_key, split_key
-from maintenance.storage.store import ABSENT, Keep, Removal, Tree
+from maintenance.storage.local_saving import save_files
+from maintenance.storage.store import ABSENT, Keep, Removal, Saved, Tree
 from maintenance.storage.walk import (
     DIRECTORY,
     explain,
@@ -70,6 +71,12 @@ class LocalStore:
         if self._root is not None:
             os.close(self._root)
             self._root = None
+
+    def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
+        """Save files, never over others; one outcome per file, in their order."""
+        if self._root is None:
+            return [Saved(error=f"{key}: the storage root is absent") for key, _ in files]
+        return save_files(self._root, files)
 
     def remove_files(self, keys: Sequence[str]) -> list[Removal]:
         """Delete single files; one outcome per key, in their order."""

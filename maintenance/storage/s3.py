@@ -6,6 +6,7 @@ named `null`. Credentials come from wherever Amazon's clients find them.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.config import Config
@@ -21,6 +22,7 @@ from botocore.loaders import Loader
 from botocore.session import Session
 
 from maintenance.errors import StorageError, TransientStorageError
+from maintenance.storage.saving import content_type
 from maintenance.storage.service import Page, Refusal, Version
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ ATTEMPTS = 3
 BUSY_STATUS = 429
 BROKEN_STATUS = 500
 NOT_IMPLEMENTED = "NotImplemented"
+TAKEN_CODES = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 PASSING_CODES = frozenset(
     {
         "InternalError",
@@ -119,15 +122,43 @@ class S3Bucket:
                 return self._page_of_versions(prefix, following, size)
             return self._page_of_objects(prefix, following, size)
         except ClientError as error:
-            refusal = _refusal(error.response)
             if self._versions and _error(error.response).get("Code") == NOT_IMPLEMENTED:
                 self._versions = False  # A service without versions: what it lists is all.
                 return self.page(prefix, following, size)
-            if refusal.passing:
-                raise self._unavailable(refusal.cause) from None
-            return refusal
+            return self._refused(error)
         except BotoCoreError as error:
             raise self._failure(error) from None
+
+    def holds(self, key: str, content: bytes) -> bool | Refusal | None:
+        """Return whether an object has just these bytes, None when there is no such object."""
+        try:
+            answer = self._client.get_object(Bucket=self._name, Key=key)
+            with closing(answer["Body"]) as body:
+                return body.read(len(content) + 1) == content
+        except ClientError as error:
+            if _error(error.response).get("Code") == "NoSuchKey":
+                return None
+            return self._refused(error)
+        except BotoCoreError as error:
+            raise self._failure(error) from None
+
+    def create(self, key: str, content: bytes) -> bool | Refusal:
+        """Write an object unless its key is taken; return whether it was written."""
+        try:
+            self._client.put_object(
+                Bucket=self._name,
+                Key=key,
+                Body=content,
+                ContentType=content_type(key),
+                IfNoneMatch="*",
+            )
+        except ClientError as error:
+            if _error(error.response).get("Code") in TAKEN_CODES:
+                return False
+            return self._refused(error)
+        except BotoCoreError as error:
+            raise self._failure(error) from None
+        return True
 
     def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
         """Delete versions for good; None for each that is gone, whoever deleted it."""
@@ -140,9 +171,7 @@ class S3Bucket:
                 Bucket=self._name, Delete={"Objects": objects, "Quiet": True}
             )
         except ClientError as error:
-            refusal = _refusal(error.response)
-            if refusal.passing:
-                raise self._unavailable(refusal.cause) from None
+            self._refused(error)
             # One key that the request cannot carry (a control character) must not fail the others.
             return [self._delete_one(version) for version in versions]
         except BotoCoreError as error:
@@ -194,6 +223,13 @@ class S3Bucket:
         )
         versions = [Version(one["Key"], "", one["Size"]) for one in answer.get("Contents", [])]
         return Page(versions, answer.get("NextContinuationToken"))
+
+    def _refused(self, error: ClientError) -> Refusal:
+        """Return why one key was refused; that the service is busy or broken is raised."""
+        refusal = _refusal(error.response)
+        if refusal.passing:
+            raise self._unavailable(refusal.cause) from None
+        return refusal
 
     def _unavailable(self, cause: str) -> TransientStorageError:
         return TransientStorageError(f"{self.url}: {cause}")

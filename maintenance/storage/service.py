@@ -52,6 +52,14 @@ class Bucket(Protocol):
         """List versions whose keys begin with a prefix, in the order of their keys."""
         ...
 
+    def holds(self, key: str, content: bytes) -> bool | Refusal | None:
+        """Return whether an object has just these bytes, None when there is no such object."""
+        ...
+
+    def create(self, key: str, content: bytes) -> bool | Refusal:
+        """Write an object unless its key is taken; return whether it was written."""
+        ...
+
     def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
         """Delete versions for good; None for each that is gone, whoever deleted it."""
         ...

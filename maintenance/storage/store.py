@@ -42,12 +42,29 @@ class Tree:
     """Objects that stay, by their addresses (`s3://bucket/key`); a local store has none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What became of one file that was to be saved: the key that it has, or why it has none."""
+
+    key: str = ""
+    error: str | None = None
+
+
 class Store(Protocol):
     """One root of stored files.
 
     After a removal without an error, the bytes were verified absent. Deleting what is absent is
-    success. One key's failure is in its own outcome and does not stop the others.
+    success. After a saving without an error, the bytes are there for good. One key's failure is in
+    its own outcome and does not stop the others.
     """
+
+    def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
+        """Save files under these keys, or near them; one outcome per file, in their order.
+
+        Nothing is ever overwritten, and no half of a file is ever seen under its key. A key that
+        holds these very bytes is used as it is; one that holds others gets a suffix.
+        """
+        ...
 
     def remove_files(self, keys: Sequence[str]) -> list[Removal]:
         """Delete single files; one outcome per key, in their order."""

@@ -1,4 +1,4 @@
-"""A small Google Cloud Storage: what the JSON API says to list, get and delete, in memory.
+"""A small Google Cloud Storage: what the JSON API says to list, read, write and delete.
 
 The emulators that can be installed know no generations. This one does, with holds, retention,
 pages, object versioning, and the errors in the words of the service. The real client talks to it
@@ -6,9 +6,11 @@ over HTTP.
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from socket import SHUT_RDWR, socket
@@ -34,9 +36,11 @@ class Generation:
     def resource(self) -> dict[str, Any]:
         """It, as the API shows it."""
         size = str(len(self.content))
+        digest = md5(self.content.encode(), usedforsecurity=False).digest()
         return {"kind": "storage#object", "name": self.name, "generation": str(self.number)} | {
             "size": size,
             "temporaryHold": self.hold,
+            "md5Hash": b64encode(digest).decode(),
         }
 
 
@@ -67,6 +71,29 @@ class GcsServer:
             new = Generation(name, next(self._numbers), content)
             objects.generations.append(new)
         return new
+
+    def create(self, bucket: str, body: bytes, content_type: str, query: dict[str, str]) -> Answer:
+        """Answer objects.insert with its two parts: what the object is called, and its bytes."""
+        boundary = b"--" + content_type.partition("boundary=")[2].strip("\"'").encode()
+        described, content = (part.partition(b"\r\n\r\n")[2] for part in body.split(boundary)[1:3])
+        name: str = json.loads(described)["name"]
+        with self._lock:
+            known = self.buckets[bucket].generations
+            if query.get("ifGenerationMatch") == "0" and any(
+                one.live and one.name == name for one in known
+            ):
+                message = "At least one of the pre-conditions you specified did not hold."
+                return failure(412, "conditionNotMet", message)
+        new = self.put(bucket, name, content.removesuffix(b"\r\n").decode())
+        return Answer(200, json.dumps(new.resource()).encode())
+
+    def describe(self, bucket: str, name: str) -> Answer:
+        """Answer objects.get."""
+        with self._lock:
+            for one in self.buckets[bucket].generations:
+                if one.live and one.name == name:
+                    return Answer(200, json.dumps(one.resource()).encode())
+        return failure(404, "notFound", f"No such object: {bucket}/{name}")
 
     def list(self, bucket: str, query: dict[str, str]) -> Answer:
         """Answer objects.list."""
@@ -174,6 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self._serve()
 
+    def do_POST(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
         address = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -181,8 +211,14 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server_state.faults.of(Request(self.command, path, address.query, body))
         if answer is None:
             query = {name: values[0] for name, values in parse_qs(address.query).items()}
-            bucket, _, name = address.path.removeprefix("/storage/v1/b/").partition("/o")
-            if self.command == "GET":
+            place = address.path.partition("/storage/v1/b/")[2]
+            bucket, _, name = place.partition("/o")
+            if self.command == "POST":
+                kind = self.headers["Content-Type"]
+                answer = self.server_state.create(unquote(bucket), body, kind, query)
+            elif self.command == "GET" and name:
+                answer = self.server_state.describe(unquote(bucket), unquote(name[1:]))
+            elif self.command == "GET":
                 answer = self.server_state.list(unquote(bucket), query)
             else:
                 answer = self.server_state.delete(unquote(bucket), unquote(name[1:]), query)
