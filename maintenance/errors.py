@@ -25,6 +25,18 @@ class TransientStorageError(StorageError):
     """The storage service does not answer, or says that it is busy or broken: it passes."""
 
 
+class ContainerError(MaintenanceError):
+    """The container engine refuses a request, or cannot be used as it is configured."""
+
+
+class EngineNotConfigured(ContainerError):
+    """This deployment of Validibot has no container engine, so there is nothing to do."""
+
+
+class EngineUnavailable(ContainerError):
+    """The container engine does not answer, or says that it is busy or broken: it passes."""
+
+
 class UnsafeKey(MaintenanceError):
     """A file name that would leave its storage root, or names what is never deleted."""
 

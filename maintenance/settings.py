@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,8 +22,15 @@ from maintenance.errors import SettingsError
 DATABASE_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 DRIVER = "postgresql+psycopg"
 
+CONTAINER_TARGETS = ("self_hosted", "local_docker_compose")
+"""The values of DEPLOYMENT_TARGET with which validators run in containers on an engine of ours."""
+DOCKER_HOST = re.compile(r"unix:///[^@]*|tcp://[A-Za-z0-9._:\[\]-]+/?")
+
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]")
 ENDPOINT_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._/-]*)?")
+
+JOB_PLACEHOLDER = "{job}"
+"""In MAINTENANCE_SUCCESS_PING_URL: the job's name comes here."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -54,6 +62,17 @@ class Settings(BaseSettings):
     aws_s3_endpoint_url: str | None = Field(None, validation_alias="AWS_S3_ENDPOINT_URL")
     """The address of a service that speaks S3, unless it is Amazon's own."""
     aws_s3_region_name: str | None = Field(None, validation_alias="AWS_S3_REGION_NAME")
+
+    validator_timeout_seconds: Seconds = Field(3_600, validation_alias="VALIDATOR_TIMEOUT_SECONDS")
+    """How long a validator may take when its container does not say."""
+    docker_host: str | None = Field(None, validation_alias="DOCKER_HOST")
+    """The container engine; without it, the local one's usual socket."""
+    docker_tls_verify: bool = Field(False, validation_alias="DOCKER_TLS_VERIFY")  # noqa: FBT003
+    docker_cert_path: Path | None = Field(None, validation_alias="DOCKER_CERT_PATH")
+    docker_timeout_seconds: Seconds = Field(
+        30.0, validation_alias="MAINTENANCE_DOCKER_TIMEOUT_SECONDS"
+    )
+    """Longest wait for an answer of the container engine."""
 
     batch_size: int = Field(1_000, ge=1, le=50_000, validation_alias="MAINTENANCE_BATCH_SIZE")
     """Most rows of one batch; the batch adapts below it."""
@@ -89,6 +108,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MAINTENANCE_REDACT_INPUT_TRACES", "REDACT_INPUT_TRACES"),
     )
     """Clear the payload-derived values that Validibot's own purge leaves in input traces."""
+    success_ping_url: SecretStr | None = Field(
+        None, validation_alias="MAINTENANCE_SUCCESS_PING_URL"
+    )
+    """Asked for after each successful run; as good as a password."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -104,6 +127,16 @@ class Settings(BaseSettings):
             if path is not None and not path.is_absolute():
                 message = f"{variable}: must be an absolute path"
                 raise ValueError(message)
+        engine = self.docker_host if self.deployment_target in CONTAINER_TARGETS else None
+        if engine and not DOCKER_HOST.fullmatch(engine):
+            message = "DOCKER_HOST: must be unix:///path or tcp://host:port, without a password"
+            raise ValueError(message)
+        if self.success_ping_url and not _is_ping_url(self.success_ping_url.get_secret_value()):
+            message = (
+                "MAINTENANCE_SUCCESS_PING_URL: must be http:// or https:// and a host; {job} in it"
+                " stands for the job's name, and nothing else may be in braces"
+            )
+            raise ValueError(message)
         self._check_buckets()
         return self
 
@@ -173,7 +206,7 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any field's t
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
+        raise SettingsError(explain(error)) from None
 
 
 @cache
@@ -198,7 +231,19 @@ def _parsed(text: str) -> URL:
     return url.set(drivername=DRIVER)
 
 
-def _explain(error: ValidationError) -> str:
+def _is_ping_url(text: str) -> bool:
+    filled = text.replace(JOB_PLACEHOLDER, "job")
+    try:
+        parts = urlsplit(filled)
+        port = parts.port
+    except ValueError:
+        return False
+    known = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+    return known and not re.search(r"[\s{}]", filled)
+
+
+def explain(error: ValidationError) -> str:
+    """Say which variables are wrong and what is allowed, without what they held."""
     lines = []
     for problem in error.errors(include_input=False, include_context=False):
         variable = ".".join(str(part) for part in problem["loc"])

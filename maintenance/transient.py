@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from maintenance.errors import (
     DatabaseError,
+    EngineUnavailable,
     LockTimeout,
     MaintenanceError,
     RowRefused,
@@ -43,7 +44,7 @@ PERMANENT_REFUSALS = re.compile(
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same work may succeed when it is tried again."""
-    if isinstance(error, (TransientDatabaseError, TransientStorageError)):
+    if isinstance(error, (TransientDatabaseError, TransientStorageError, EngineUnavailable)):
         return True
     if isinstance(error, DBAPIError):
         return isinstance(translate(error), TransientDatabaseError)

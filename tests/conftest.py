@@ -1,6 +1,8 @@
 """Real parts for the tests: one embedded PostgreSQL a session, a fresh database a test."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -16,8 +18,15 @@ from maintenance.database import dispose_engines
 from maintenance.embedded import EmbeddedServer, embedded_server
 from maintenance.schema import metadata
 from maintenance.settings import DRIVER, Settings
+from tests.support.docker_engine import (
+    Containers,
+    DockerEngine,
+    containers_of_a_test,
+    docker_engine_or_skip,
+)
 from tests.support.validibot import Validibot
 
+APPLY_SECONDS = 120
 SERVER_PARAMETERS = {"fsync": "off", "max_connections": "200", "track_commit_timestamp": "on"}
 
 _numbers = count()
@@ -70,6 +79,8 @@ def environment(
     """The settings that jobs find in their environment: this test's database and storage."""
     monkeypatch.setenv("DATABASE_URL", database_url.render_as_string(hide_password=False))
     monkeypatch.setenv("STORAGE_ROOT", str(storage_root))
+    # No job may reach a container engine of this machine, unless a test asks for one.
+    monkeypatch.delenv("DEPLOYMENT_TARGET", raising=False)
     settings_module.settings.cache_clear()
     yield settings_module.settings()
     dispose_engines()
@@ -84,6 +95,38 @@ def prefect_server() -> Iterator[PrefectServer]:
         with PrefectServer(home, home, clean_environment(os.environ, home)) as running:
             running.wait_until_ready()
             yield running
+
+
+@pytest.fixture(scope="session")
+def deployed_server() -> Iterator[PrefectServer]:
+    """Another one, on which prefect.yaml was applied: it has schedules and makes runs of them."""
+    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+        home = Path(name)
+        environment = clean_environment(os.environ, home)
+        with PrefectServer(home, home, environment) as running:
+            running.wait_until_ready()
+            subprocess.run(
+                [sys.executable, "-m", "deployments"],
+                env=environment | running.client_settings,
+                capture_output=True,
+                timeout=APPLY_SECONDS,
+                check=True,
+            )
+            yield running
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """A real container engine with an image; tests that ask for it are marked `docker`."""
+    with docker_engine_or_skip() as engine:
+        yield engine
+
+
+@pytest.fixture
+def containers(docker_engine: DockerEngine) -> Iterator[Containers]:
+    """Containers of Validibot's kind on that engine."""
+    with containers_of_a_test(docker_engine) as made:
+        yield made
 
 
 @pytest.fixture

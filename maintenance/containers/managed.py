@@ -1,0 +1,66 @@
+"""A container as the engine tells it, in its list or in an inspection."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from maintenance.containers.labels import MANAGED, MANAGED_VALUE, RUN_ID, as_uuid
+
+
+@dataclass(frozen=True)
+class ManagedContainer:
+    """One container.
+
+    Attributes:
+        id: the full identifier, 64 hexadecimal digits.
+        name: for people; containers are never addressed by it.
+        labels: all of them.
+        created: when the engine made it, by the engine's clock.
+        state: running, exited, created, paused, restarting, removing or dead.
+    """
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    created: datetime
+    state: str
+
+    @property
+    def managed(self) -> bool:
+        """Whether it carries the label of Validibot's containers."""
+        return self.labels.get(MANAGED) == MANAGED_VALUE
+
+    @property
+    def run_id(self) -> UUID | None:
+        """The run that its label names; None without one, or when it is no identifier."""
+        return as_uuid(self.labels.get(RUN_ID, ""))
+
+    @property
+    def item(self) -> str:
+        """What a report calls it."""
+        return f"container {self.id[:12]} ({self.name})"
+
+
+def from_list(entry: Mapping[str, Any]) -> ManagedContainer:
+    """Read an entry of the engine's list."""
+    names = entry.get("Names") or [""]
+    return ManagedContainer(
+        id=entry["Id"],
+        name=names[0].lstrip("/"),
+        labels=entry.get("Labels") or {},
+        created=datetime.fromtimestamp(entry["Created"], UTC),
+        state=entry["State"],
+    )
+
+
+def from_inspection(entry: Mapping[str, Any]) -> ManagedContainer:
+    """Read the engine's answer about one container."""
+    return ManagedContainer(
+        id=entry["Id"],
+        name=entry["Name"].lstrip("/"),
+        labels=entry["Config"].get("Labels") or {},
+        created=datetime.fromisoformat(entry["Created"]).astimezone(UTC),
+        state=entry["State"]["Status"],
+    )
