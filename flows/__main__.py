@@ -1,6 +1,11 @@
-"""`python -m flows JOB [options]`: the same flow, run in this process (SPEC 9)."""
+"""`python -m flows JOB [options]`: the same flow, run in this process (SPEC 9).
+
+Ctrl-C and SIGTERM end it after the batch that is going on, with the report of what was done, and
+the status that a shell gives to a command that a signal has ended: 130 and 143.
+"""
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +16,15 @@ from prefect.exceptions import ParameterTypeError, SignatureMismatchError
 from flows.jobs import JOBS, Job
 from flows.offline import server_answers, without_server
 from flows.options import parameters_of, parser
-from flows.running import LOGGER, ItemsFailed
+from flows.running import LOGGER, RunStopped, UnfinishedRun
+from maintenance import stopping
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
 from maintenance.report import Report
 from maintenance.report_markdown import to_markdown
 
 OK, FAILED, BAD_OPTIONS = 0, 1, 2
+ENDED_BY_SIGNAL = 128
+"""With the signal's number added."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,13 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = _run(job, parameters_of(job, options))
     except (ParameterError, SettingsError, ParameterTypeError, SignatureMismatchError) as error:
         return _refuse(_allowed(error))
-    except ItemsFailed as error:
-        report = error.report
+    except UnfinishedRun as error:
+        _print(error.report, as_json=options.json)
+        return _status(stopping.stopped_by()) if isinstance(error, RunStopped) else FAILED
     except MaintenanceError as error:
         print(f"{job.name} failed: {error}", file=sys.stderr)
         return FAILED
-    print(report.model_dump_json(indent=None) if options.json else to_markdown(report))
-    return FAILED if report.items_failed else OK
+    except KeyboardInterrupt:
+        print(f"{job.name} was interrupted; what it had done stays done", file=sys.stderr)
+        return _status(signal.SIGINT)
+    _print(report, as_json=options.json)
+    return OK
 
 
 def _run(job: Job, parameters: dict[str, Any]) -> Report:
@@ -55,6 +67,14 @@ def _run(job: Job, parameters: dict[str, Any]) -> Report:
             raise outcome
         done: Report = outcome
         return done
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    print(report.model_dump_json(indent=None) if as_json else to_markdown(report))
+
+
+def _status(number: signal.Signals | None) -> int:
+    return ENDED_BY_SIGNAL + (number or signal.SIGTERM)
 
 
 def _log_to_standard_error() -> None:

@@ -12,7 +12,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m flows",
         description="Run one maintenance job in this process, with or without a Prefect server.",
-        epilog="Exit status: 0 all went well, 1 items or the run failed, 2 bad options.",
+        epilog="Exit status: 0 all went well, 1 items or the run failed, 2 bad options, 130 or 143"
+        " stopped by Ctrl-C or SIGTERM, after the batch that was going on.",
     )
     top.add_argument("--list", action="store_true", help="list the jobs with their schedules")
     jobs = top.add_subparsers(dest="job", metavar="JOB")

@@ -14,6 +14,9 @@ MAX_FAILURES = 20
 MAX_THROTTLED = 20
 """So many changes of pace are listed."""
 
+MAX_WARNINGS = 20
+"""So many warnings of the work itself are listed, each once."""
+
 MAX_FAILED_ITEMS = 1_000
 """So many are remembered while a run lasts, for counting failures across runs."""
 
@@ -27,6 +30,7 @@ class StopReason(StrEnum):
     TIME_BUDGET = "time_budget"
     MAX_BATCHES = "max_batches"
     SKIPPED = "skipped"
+    CANCELLED = "cancelled"
     ERROR = "error"
 
 
@@ -60,6 +64,7 @@ class BatchResult:
     oldest: datetime | None = None
     newest: datetime | None = None
     throttled: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def fail(self, item: str, cause: str) -> None:
         """Record one item's failure."""
@@ -84,6 +89,7 @@ class BatchResult:
         self.oldest = min(filter(None, (self.oldest, other.oldest)), default=None)
         self.newest = max(filter(None, (self.newest, other.newest)), default=None)
         self.throttled = [*self.throttled, *other.throttled][:MAX_THROTTLED]
+        self.warnings = _each_once(self.warnings, other.warnings)
         return self
 
 
@@ -155,11 +161,17 @@ class Report(BaseModel):
         self.oldest = min(filter(None, (self.oldest, result.oldest)), default=None)
         self.newest = max(filter(None, (self.newest, result.newest)), default=None)
         self.throttled_because = [*self.throttled_because, *result.throttled][:MAX_THROTTLED]
+        self.warnings = _each_once(self.warnings, result.warnings)
 
     @property
     def items_failed(self) -> bool:
         """Whether any item failed, so that the run must not look green."""
         return self.failed > 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked the run to stop, and it did."""
+        return self.stopped_because is StopReason.CANCELLED
 
     def summary(self) -> str:
         """Return one line for the run's state and for people in a hurry."""
@@ -170,7 +182,7 @@ class Report(BaseModel):
         if self.dry_run:
             parts = [f"Dry run: {self.selected:,} selected, nothing changed"]
         elif not (self.selected or self.repaired):
-            parts = ["Nothing to do"]
+            parts = ["Nothing done" if self.cancelled else "Nothing to do"]
         else:
             parts = [f"{self.done:,} of {self.selected:,} done"]
         counts = {"failed": self.failed, "deferred": self.deferred, "skipped": self.skipped}
@@ -178,7 +190,9 @@ class Report(BaseModel):
         parts += [f"{count:,} {name}" for name, count in self.repaired.items() if count]
         if self.files:
             parts.append(f"{self.files:,} files ({human_bytes(self.bytes)})")
-        if self.stopped_because is not StopReason.DRAINED:
+        if self.cancelled:
+            parts.append("stopped on request")
+        elif self.stopped_because is not StopReason.DRAINED:
             parts.append(f"stopped by {self.stopped_because}")
         if self.overdue and self.overdue.rows and not self.dry_run:
             about = "about " if self.overdue.estimated else ""
@@ -190,6 +204,12 @@ class Report(BaseModel):
 
 def _added(totals: dict[str, int], more: Counter[str]) -> dict[str, int]:
     return {key: totals.get(key, 0) + more.get(key, 0) for key in {**totals, **more}}
+
+
+def _each_once(known: list[str], more: list[str]) -> list[str]:
+    """Append what is not there yet: a condition that lasts is said once, not by every batch."""
+    new = [one for one in dict.fromkeys(more) if one not in known]
+    return [*known, *new[: max(0, MAX_WARNINGS - len(known))]]
 
 
 def _capped(known: dict[str, str], more: dict[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
+from maintenance import stopping
 from maintenance.budget import BatchSizer, SliceBudget
 from tasks.database_health import Level, Signal, look, worst
 
@@ -70,21 +71,21 @@ class Pace:
         """Look at the database's health now and then, and wait while it says stop.
 
         Returns:
-            False when the time of the slice is over and it still says stop.
+            False when it still says stop and the time of the slice is over, or the run's.
         """
         while True:
             self._look()
             if self.health.level is not Level.STOP:
                 return True
             left = self._deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or stopping.requested():
                 return False
-            time.sleep(min(LOOK_SECONDS, left))
+            stopping.rest(min(LOOK_SECONDS, left))
 
     def rest_after(self, seconds: float) -> None:
         """Pause after a batch that took so long."""
         slow = SLOW_FACTOR * seconds if self.health.level is Level.SLOW_DOWN else 0.0
-        time.sleep(max(self._pause_seconds, slow))
+        stopping.rest(max(self._pause_seconds, slow))
 
     def take_changes(self) -> list[str]:
         """Return what has changed since the last call, for the report."""

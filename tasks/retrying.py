@@ -6,6 +6,7 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
+from maintenance.stopping import may_wait
 from maintenance.transient import is_transient
 
 RETRIES = 3
@@ -23,11 +24,11 @@ FIVE_MINUTES = delays(30, 300)
 
 
 def only_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect whether the error of a failed task run passes by itself."""
+    """Tell Prefect whether to wait: the error passes by itself, and nobody has asked to stop."""
     try:
         state.result(raise_on_failure=True)
     except Exception as error:  # noqa: BLE001 - every kind of error is judged here
-        return is_transient(error)
+        return is_transient(error) and may_wait()
     return False
 
 

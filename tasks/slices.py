@@ -3,6 +3,7 @@
 A batch is a transaction of its own; a slice is as many as fit, so that the cost of a task run is
 small beside its work. When a passing error ends a slice after its first batch, what was done is
 returned and counted; the next slice meets the error in its first batch and lets Prefect retry.
+A request to stop ends a slice after the batch that is going on.
 """
 
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from maintenance import stopping
 from maintenance.budget import BatchSizer, SliceBudget
 from maintenance.report import BatchResult
 from maintenance.transient import is_transient
@@ -42,7 +44,7 @@ def work_slice(
     share: SliceBudget,
     sizer: BatchSizer,
 ) -> Slice[C]:
-    """Call `one_batch(cursor, rows)` until nothing is left or the share is used up.
+    """Call `one_batch(cursor, rows)` until nothing is left, or the share is used up, or a stop.
 
     Raises:
         Exception: the first batch failed; later ones end the slice instead when the error is one
@@ -50,7 +52,8 @@ def work_slice(
     """
     done: Slice[C] = Slice(cursor)
     clock = share.clock()
-    while not done.exhausted and clock.another():
+    stopping.begin_work()
+    while not done.exhausted and not stopping.requested() and clock.another():
         started = time.monotonic()
         try:
             batch = one_batch(done.cursor, sizer.size)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from maintenance.report import (
     FINGERPRINT_MODULUS,
     MAX_FAILURES,
+    MAX_WARNINGS,
     BatchResult,
     Failure,
     Overdue,
@@ -230,3 +231,16 @@ def test_sizes_as_people_read_them(size: int, shown: str) -> None:
 )
 def test_ages_as_people_read_them(seconds: float, shown: str) -> None:
     assert human_age(seconds) == shown
+
+
+def test_a_warning_of_the_work_is_said_once_and_only_so_many_are() -> None:
+    done = BatchResult(warnings=["engine away"])
+    done += BatchResult(warnings=["engine away", "odd label"])
+    assert done.warnings == ["engine away", "odd label"]
+    total = report(warnings=["an index is missing"])
+    for _ in range(3):
+        total.add(done)
+    assert total.warnings == ["an index is missing", "engine away", "odd label"]
+    total.add(BatchResult(warnings=[f"warning {number}" for number in range(100)]))
+    assert len(total.warnings) == MAX_WARNINGS
+    assert total.warnings[-1] == f"warning {MAX_WARNINGS - 4}"

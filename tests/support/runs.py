@@ -7,17 +7,17 @@ from prefect import Flow, task
 from prefect.client.schemas.objects import State
 
 from flows.offline import without_server
-from flows.running import ItemsFailed
+from flows.running import UnfinishedRun
 from maintenance.report import Report
 from tasks.retrying import TASK_OPTIONS
 
 
 def run(flow: Flow[..., Any], **parameters: Any) -> Report:
-    """Run a flow and return its report, that of a run with failed items too."""
+    """Run a flow and return its report, that of an unfinished one too."""
     with without_server():
         outcome = flow.fn(**flow.validate_parameters(parameters))
     data = outcome.data if isinstance(outcome, State) else outcome
-    if isinstance(data, ItemsFailed):
+    if isinstance(data, UnfinishedRun):
         return data.report
     assert isinstance(data, Report)
     return data
