@@ -14,6 +14,7 @@ from maintenance.sample import SampleSpec, SampleSummary, load_sample
 from maintenance.schema import metadata, runs, sessions, submissions
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from maintenance.settings import DRIVER
+from maintenance.timed_out import ERROR_LIKE
 
 with warnings.catch_warnings():
     # Said at import where there is no login session (CI, containers); the fall-back is fine.
@@ -33,6 +34,8 @@ class Counts:
     submissions_in_use: int
     """The same with an active run: never purged."""
     submissions_with_content: int
+    hung_runs: int
+    """Ended by the watchdog."""
     expired_sessions: int
     live_sessions: int
     files: int
@@ -82,6 +85,7 @@ class Application:
                 expired_submissions=number(expired & ~in_use),
                 submissions_in_use=number(expired & in_use),
                 submissions_with_content=number(has_content),
+                hung_runs=number(runs.c.error.like(ERROR_LIKE)),
                 expired_sessions=number(old),
                 live_sessions=number(~old),
                 files=len(sizes),

@@ -2,9 +2,9 @@
 
 In one folder it starts an embedded PostgreSQL with a Validibot database, a Prefect server and a
 worker, applies prefect.yaml, and runs jobs through the worker: a dry run of the main purge, the
-three purges, and the clearing of sessions. Then it serves the schedules until Ctrl-C, or ends
-(--once). Every start is fresh: database, files and Prefect's history of an earlier demo are
-deleted.
+three purges, the watchdog, and the clearing of sessions. Then it serves the schedules until
+Ctrl-C, or ends (--once). Every start is fresh: database, files and Prefect's history of an earlier
+demo are deleted.
 """
 
 import argparse
@@ -47,6 +47,7 @@ RUNS: tuple[tuple[str, dict[str, bool]], ...] = (
     ("purge-expired-submissions", {}),
     ("purge-expired-outputs", {}),
     ("process-purge-retries", {}),
+    ("cleanup-stuck-runs", {}),
     ("clear-sessions", {}),
 )
 say = partial(print, flush=True)
@@ -169,6 +170,7 @@ def _table(before: Counts, after: Counts) -> str:
         "submissions_with_content": "all submissions with content",
         "files": "files",
         "file_bytes": "  their size",
+        "hung_runs": "runs that were ended because they hung",
         "expired_sessions": "expired sessions",
         "live_sessions": "sessions not expired at the start",
     }

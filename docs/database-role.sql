@@ -36,7 +36,7 @@ GRANT
     DELETE
     ON submissions_purgeretry TO validibot_maintenance;
 GRANT
-    SELECT (content_purged_at, created, ctid, expires_at, id, input_file, retention_policy),
+    SELECT (checksum_sha256, content_purged_at, created, ctid, expires_at, id, input_file, name, retention_policy),
     UPDATE (content, content_purged_at, expires_at, input_file, metadata, modified, name, original_filename, retention_policy)
     ON submissions_submission TO validibot_maintenance;
 GRANT
@@ -53,26 +53,40 @@ GRANT
     DELETE
     ON validations_callbackreceipt TO validibot_maintenance;
 GRANT
-    SELECT (execution_bundle_uri, id, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot, last_error, output_envelope_sha256, output_envelope_uri, step_run_id),
-    UPDATE (execution_bundle_uri, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot, last_error, output_envelope_sha256, output_envelope_uri)
+    SELECT (attempt_number, created, execution_bundle_uri, id, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot, last_error, last_error_code, output_envelope_sha256, output_envelope_uri, provider_execution_id, state, step_run_id, terminal_at, timeout_at),
+    UPDATE (execution_bundle_uri, input_envelope_sha256, input_envelope_uri, input_evidence_snapshot, last_error, last_error_code, modified, output_envelope_sha256, output_envelope_uri, state, terminal_at)
     ON validations_executionattempt TO validibot_maintenance;
 GRANT
     SELECT (step_run_id, value_snapshot),
     UPDATE (value_snapshot)
     ON validations_resolvedinputtrace TO validibot_maintenance;
 GRANT
+    SELECT (availability, generation_error, manifest_hash, manifest_path, modified, run_id, schema_version),
+    INSERT (availability, created, generation_error, id, manifest_hash, manifest_path, modified, run_id, schema_version),
+    UPDATE (availability, generation_error, manifest_hash, manifest_path, modified, schema_version)
+    ON validations_runevidenceartifact TO validibot_maintenance;
+GRANT
     SELECT (validation_run_id),
     DELETE
     ON validations_validationfinding TO validibot_maintenance;
 GRANT
-    SELECT (ctid, ended_at, id, org_id, output_expires_at, output_purged_at, output_retention_policy, short_description, started_at, status, submission_id),
-    UPDATE (ended_at, error, modified, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description)
+    SELECT (created, ctid, definition_released_at, duration_ms, ended_at, error, error_category, id, modified, org_id, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description, started_at, status, submission_id, user_id, workflow_id),
+    UPDATE (definition_released_at, duration_ms, ended_at, error, error_category, modified, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description, status)
     ON validations_validationrun TO validibot_maintenance;
 GRANT
-    SELECT (extras, run_id),
+    SELECT (error_count, extras, info_count, run_id, total_findings, warning_count),
     UPDATE (extras)
     ON validations_validationrunsummary TO validibot_maintenance;
 GRANT
-    SELECT (error, id, input_values, output, output_values, validation_run_id),
+    SELECT (error, id, input_values, output, output_values, status, step_order, validation_run_id, validator_backend_image_digest, workflow_step_id),
     UPDATE (error, input_values, output, output_values)
     ON validations_validationsteprun TO validibot_maintenance;
+GRANT
+    SELECT (id, slug, version)
+    ON validations_validator TO validibot_maintenance;
+GRANT
+    SELECT (id, slug, version)
+    ON workflows_workflow TO validibot_maintenance;
+GRANT
+    SELECT ("order", id, step_key, validator_id, workflow_id)
+    ON workflows_workflowstep TO validibot_maintenance;

@@ -8,6 +8,8 @@ from prefect import Flow
 from flows import (
     cleanup_callback_receipts,
     cleanup_idempotency_keys,
+    cleanup_orphaned_containers,
+    cleanup_stuck_runs,
     clear_sessions,
     process_purge_retries,
     purge_expired_outputs,
@@ -44,6 +46,11 @@ JOBS = {
         ),
         Job(purge_expired_outputs.purge_expired_outputs, purge_expired_outputs.SCHEDULE),
         Job(process_purge_retries.process_purge_retries, process_purge_retries.SCHEDULE),
+        Job(cleanup_stuck_runs.cleanup_stuck_runs, cleanup_stuck_runs.SCHEDULE),
+        Job(
+            cleanup_orphaned_containers.cleanup_orphaned_containers,
+            cleanup_orphaned_containers.SCHEDULE,
+        ),
         Job(
             cleanup_idempotency_keys.cleanup_idempotency_keys,
             cleanup_idempotency_keys.SCHEDULE,

@@ -210,10 +210,68 @@ CLEANUP_CALLBACK_RECEIPTS = Access(
     delete=("validations_callbackreceipt",),
 )
 
+EVIDENCE_CONTENT = (
+    *("modified", "schema_version", "manifest_path", "manifest_hash"),
+    *("availability", "generation_error"),
+)
+RUN_FINISH = (
+    *("ended_at", "output_hash", "output_expires_at", "output_retention_policy"),
+    "definition_released_at",
+)
+ATTEMPT_END = ("modified", "state", "terminal_at", "last_error_code", "last_error")
+
+CLEANUP_STUCK_RUNS = Access(
+    select={
+        "validations_validationrun": (
+            *("id", "created", "modified", "org_id", "submission_id", "user_id", "workflow_id"),
+            *("status", "started_at", "duration_ms", "error", "error_category"),
+            "output_purged_at",
+            *RUN_FINISH,
+        ),
+        "validations_validationrunsummary": (
+            *("run_id", "error_count", "warning_count", "info_count", "total_findings"),
+        ),
+        "validations_validationsteprun": (
+            *("id", "validation_run_id", "workflow_step_id", "step_order", "status", "error"),
+            *("input_values", "output_values", "validator_backend_image_digest"),
+        ),
+        "validations_executionattempt": (
+            *("id", "step_run_id", "attempt_number", "created", "timeout_at"),
+            *("provider_execution_id", "state", "terminal_at", "last_error_code"),
+        ),
+        "validations_runevidenceartifact": (*("run_id", *EVIDENCE_CONTENT),),
+        "validations_validator": ("id", "slug", "version"),
+        "workflows_workflow": ("id", "slug", "version"),
+        "workflows_workflowstep": ("id", "workflow_id", "validator_id", "order", "step_key"),
+        "submissions_submission": (*SUBMISSION_DEADLINES, "name", "checksum_sha256"),
+        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+    },
+    update={
+        "validations_validationrun": (
+            *("modified", "status", "error", "error_category", "duration_ms"),
+            *RUN_FINISH,
+        ),
+        "validations_executionattempt": ATTEMPT_END,
+        "validations_runevidenceartifact": EVIDENCE_CONTENT,
+        "submissions_submission": ("retention_policy", "expires_at"),
+        "submissions_purgeretry": ("next_retry_at",),
+    },
+    insert={
+        "validations_runevidenceartifact": ("id", "created", "run_id", *EVIDENCE_CONTENT),
+        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+    },
+)
+
+CLEANUP_ORPHANED_CONTAINERS = Access(
+    select={"validations_validationrun": ("id", "status", "ended_at")},
+)
+
 ACCESS: Mapping[str, Access] = {
     "purge-expired-submissions": PURGE_SUBMISSIONS,
     "purge-expired-outputs": PURGE_OUTPUTS,
     "process-purge-retries": PURGE_SUBMISSIONS,
+    "cleanup-stuck-runs": CLEANUP_STUCK_RUNS,
+    "cleanup-orphaned-containers": CLEANUP_ORPHANED_CONTAINERS,
     "cleanup-idempotency-keys": CLEANUP_IDEMPOTENCY_KEYS,
     "cleanup-callback-receipts": CLEANUP_CALLBACK_RECEIPTS,
     "clear-sessions": CLEAR_SESSIONS,

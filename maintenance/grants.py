@@ -8,6 +8,8 @@ import re
 import sys
 from collections.abc import Iterable
 
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
+
 from maintenance.access import ACCESS, Access, Columns
 
 ROLE = "validibot_maintenance"
@@ -80,7 +82,7 @@ def _deleted(table: str, accesses: Iterable[Access]) -> bool:
 
 
 def _identifier(name: str) -> str:
-    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in RESERVED_WORDS:
         return name
     return '"' + name.replace('"', '""') + '"'
 

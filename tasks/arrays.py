@@ -18,7 +18,7 @@ def any_bigint(ids: Sequence[int]) -> CollectionAggregate[bool]:
     return any_(cast(literal(list(ids), ARRAY(BigInteger)), ARRAY(BigInteger)))
 
 
-def uuid_array(ids: Sequence[UUID]):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def uuid_array(ids: Sequence[UUID | None]):  # type: ignore[no-untyped-def]  # noqa: ANN201
     """Return the identifiers as an array, for `unnest`."""
     return cast(literal(list(ids), ARRAY(UuidType)), ARRAY(UuidType))
 

@@ -43,10 +43,16 @@ def repair_outputs(connection: Connection, scope: ColumnElement[bool]) -> BatchR
     result = _repairs(rows)
     affected = _submissions(rows)
     if affected:
-        result += repair_deadlines(connection, SUBMISSIONS.id == any_uuid(affected))
-        to_queue = _to_queue(connection, affected, lock=True)
-        if to_queue:
-            result += _queued(queue_purges(connection, to_queue))
+        result += follow_runs(connection, affected)
+    return result
+
+
+def follow_runs(connection: Connection, ids: Sequence[UUID]) -> BatchResult:
+    """Give submissions whose runs have ended their deadlines; queue those not to be stored."""
+    result = repair_deadlines(connection, SUBMISSIONS.id == any_uuid(ids))
+    to_queue = _to_queue(connection, ids, lock=True)
+    if to_queue:
+        result += _queued(queue_purges(connection, to_queue))
     return result
 
 
@@ -58,11 +64,18 @@ def preview_repairs(connection: Connection, scope: ColumnElement[bool]) -> Batch
     if affected:
         # As it would be once the runs have their ends.
         end = case((without_deadline(), new_end()), else_=RUNS.ended_at)
-        wrong, queued = count_wrong_deadlines(connection, affected, end)
-        result += wrong
-        others = set(_to_queue(connection, affected, lock=False)) - queued
-        if others:
-            result += _queued(count_queueable(connection, list(others)))
+        result += count_followed(connection, affected, end)
+    return result
+
+
+def count_followed(
+    connection: Connection, ids: Sequence[UUID], ended_at: ColumnElement[Any]
+) -> BatchResult:
+    """Return what `follow_runs` would do; `ended_at` says when a run of theirs has ended."""
+    result, queued = count_wrong_deadlines(connection, ids, ended_at)
+    others = set(_to_queue(connection, ids, lock=False)) - queued
+    if others:
+        result += _queued(count_queueable(connection, list(others)))
     return result
 
 

@@ -121,13 +121,18 @@ def test_timeouts_follow_the_settings(environment: Settings) -> None:
         DATABASE_URL=url,
         MAINTENANCE_LOCK_TIMEOUT_SECONDS=0.25,
         MAINTENANCE_STATEMENT_TIMEOUT_SECONDS=7,
-        MAINTENANCE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS=0.0001,
+        MAINTENANCE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS=9,
     )
     found = shown(engine_for(changed, JOB))
     assert found["lock_timeout"] == "250ms"
     assert found["statement_timeout"] == "7s"
-    # Never rounded to 0, which would mean no time-out.
-    assert found["idle_in_transaction_session_timeout"] == "1ms"
+    assert found["idle_in_transaction_session_timeout"] == "9s"
+
+
+def test_a_timeout_is_never_rounded_to_none(environment: Settings) -> None:
+    url = environment.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    tiny = load_settings(DATABASE_URL=url, MAINTENANCE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS=0.0001)
+    assert session_parameters(tiny)["idle_in_transaction_session_timeout"] == "1"
 
 
 def test_an_engine_is_made_once_for_a_job(environment: Settings) -> None:

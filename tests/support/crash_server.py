@@ -1,6 +1,7 @@
 """Runs jobs in child processes that end themselves with SIGKILL at a numbered point.
 
-A point is what comes right before a statement, a commit, or the removal of a file or directory.
+A point is what comes right before a statement, a commit, the removal of a file or directory, or
+before a file is made, linked or renamed.
 So all points together are every place where a run can be cut off between two effects. The
 server imports everything once and forks for each order, one JSON line in, one out.
 """
@@ -14,11 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from sqlalchemy import Engine, event
 
-FILE_EVENTS = frozenset({"os.remove", "os.rmdir"})
+FILE_EVENTS = frozenset({"os.remove", "os.rmdir", "os.mkdir", "os.link", "os.rename"})
+OPENED = "open"
+CREATED = "open to create"
 
 
 class CrashServer:
@@ -68,7 +72,7 @@ def _serve() -> None:
         if pid == 0:
             os.close(reading)
             os.environ |= {"DATABASE_URL": order["url"], "STORAGE_ROOT": order["root"]}
-            _arm(writing, order["point"])
+            _arm(writing, order["point"], order["root"])
             run(JOBS[order["job"]].flow, as_of=order["as_of"])
             os._exit(0)
         os.close(writing)
@@ -79,19 +83,28 @@ def _serve() -> None:
         print(json.dumps({"signal": ended_by, "points": points}), flush=True)  # noqa: T201
 
 
-def _arm(pipe: int, crash_at: int) -> None:
+def _arm(pipe: int, crash_at: int, root: str) -> None:
     count = 0
+    lock = RLock()  # files are written by several threads
 
     def point(name: str) -> None:
         nonlocal count
-        os.write(pipe, name.replace("\n", " ")[:80].encode() + b"\n")
-        if count == crash_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        count += 1
+        with lock:
+            os.write(pipe, name.replace("\n", " ")[:80].encode() + b"\n")
+            if count == crash_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
 
-    def audit(name: str, _arguments: tuple[Any, ...]) -> None:
+    def creates(path: object, flags: int) -> bool:
+        """Tell whether a file of the storage is made: by its path, or below an open directory."""
+        is_ours = isinstance(path, str) and (not path.startswith("/") or path.startswith(root))
+        return is_ours and bool(flags & os.O_CREAT)
+
+    def audit(name: str, arguments: tuple[Any, ...]) -> None:
         if name in FILE_EVENTS:
             point(name)
+        elif name == OPENED and creates(arguments[0], arguments[2]):
+            point(CREATED)
 
     event.listen(Engine, "before_cursor_execute", lambda *args: point(args[2]))
     event.listen(Engine, "commit", lambda _connection: point("COMMIT"))
