@@ -1,4 +1,9 @@
-"""`python -m deployments`: set up the Prefect server that PREFECT_API_URL names."""
+"""`python -m deployments`: set up the Prefect server that PREFECT_API_URL names.
+
+It makes or updates the work pool, the deployments with their schedules, and the automations. What
+an operator has changed (a schedule edited, added, deleted or paused, an automation switched off)
+is kept, and told.
+"""
 
 import argparse
 import sys
@@ -7,38 +12,77 @@ from pathlib import Path
 
 import httpx
 
-from deployments.apply import AppliedSchedule, ApplyError, apply
+from deployments.apply import AppliedSchedule, Outcome, apply
 from deployments.names import PREFECT_FILE
+from maintenance.errors import MaintenanceError
 
 OK, FAILED = 0, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Apply prefect.yaml and print the schedules; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m deployments", description=__doc__)
-    parser.add_argument(
-        "--prefect-file", type=Path, default=PREFECT_FILE, help="default: %(default)s"
-    )
+    """Apply prefect.yaml and print what was done; return the exit status."""
+    options = _parse(arguments)
     try:
-        schedules = apply(parser.parse_args(arguments).prefect_file.resolve())
-    except (ApplyError, httpx.HTTPError, OSError) as error:
+        outcome = apply(
+            options.prefect_file.resolve(),
+            reset_schedules=options.reset_schedules,
+            dry_run=options.dry_run,
+        )
+    except (MaintenanceError, httpx.HTTPError, OSError) as error:
         print(f"python -m deployments: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
-    print(to_table(schedules))
+    print(to_text(outcome))
     return OK
+
+
+def to_text(outcome: Outcome) -> str:
+    """Return what was done, what was kept, and the schedules as a table."""
+    changes = outcome.changes
+    made = "Would change" if changes.dry_run else "Changed"
+    parts = [
+        f"{title}:\n" + "\n".join(f"  {line}" for line in lines)
+        for title, lines in ((made, changes.made), ("Kept", changes.kept))
+        if lines
+    ]
+    if not changes.made:
+        parts.insert(0, f"{made}: nothing")
+    if outcome.schedules:
+        parts.append(to_table(outcome.schedules))
+    return "\n\n".join(parts)
 
 
 def to_table(schedules: Sequence[AppliedSchedule]) -> str:
     """Return the schedules as an aligned table."""
-    rows = [("deployment", "schedule (UTC)", "paused", "next run")]
+    rows = [("deployment", "schedule", "from", "paused", "next run")]
     for one in schedules:
         coming = f"{one.next_run:%Y-%m-%d %H:%M} UTC" if one.next_run else "none"
-        rows.append((one.deployment, one.cron, "yes" if one.paused else "no", coming))
+        source = "prefect.yaml" if one.declared else "operator"
+        rows.append((one.deployment, one.live.text, source, "yes" if one.paused else "no", coming))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m deployments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--prefect-file", type=Path, default=PREFECT_FILE, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--reset-schedules",
+        action="store_true",
+        help="take the file's schedules where an operator has changed them; paused ones stay so",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what would be done; changes nothing"
+    )
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import httpx
 
-REQUEST_SECONDS = 15.0
+REQUEST_SECONDS = 60.0
+"""A server on SQLite keeps a request waiting while another one writes."""
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 """A server on SQLite says so while another request writes."""
 BUSY_SECONDS = 20.0
@@ -71,10 +72,10 @@ class PrefectApi:
 
     def start_run(self, deployment: str, parameters: Mapping[str, Any]) -> str:
         """Ask for a run of a deployment (`flow/name`) and return its identifier."""
-        found = self._ask("GET", f"/deployments/name/{deployment}")
+        found = self.ask("GET", f"/deployments/name/{deployment}")
         # With the key, a request that is repeated does not make a second run.
         asked = {"parameters": dict(parameters), "idempotency_key": str(uuid4())}
-        made = self._ask("POST", f"/deployments/{found['id']}/create_flow_run", asked)
+        made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", asked)
         return str(made["id"])
 
     def state(self, run: str) -> RunState | None:
@@ -91,19 +92,21 @@ class PrefectApi:
     def report(self, run: str) -> str | None:
         """Return the address of a run's report, None when it has published none."""
         wanted = {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}
-        found = self._ask("POST", "/artifacts/filter", {"artifacts": wanted})
+        found = self.ask("POST", "/artifacts/filter", {"artifacts": wanted})
         return f"{self.address}/artifacts/artifact/{found[0]['id']}" if found else None
 
     def page(self, run: str) -> str:
         """Return the address of a run in the UI."""
         return f"{self.address}/runs/flow-run/{run}"
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        """Make a request, again while the server is busy; return its answer, None without one."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             answer = self._client.request(method, path, json=body)
             if answer.status_code not in BUSY or time.monotonic() > deadline:
-                return answer.raise_for_status().json()
+                answer.raise_for_status()
+                return answer.json() if answer.content else None
             time.sleep(AGAIN_SECONDS)
 
     def _succeeds(self, path: str) -> bool:

@@ -1,11 +1,8 @@
-"""Setting up a Prefect server: the work pool, the deployments, and proof that they will run.
+"""Setting up a Prefect server: work pool, deployments, automations, and proof that they run.
 
-Applying again is harmless. What prefect.yaml says wins (cron lines, tags, parameters), except that
-a schedule that was paused stays paused.
+Applying again is harmless: what an operator changed is kept and told (deployments/timing.py).
 """
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,23 +11,26 @@ from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterCreatedBy,
     FlowRunFilterNextScheduledStartTime,
 )
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
-from prefect.workers.process import ProcessWorker
 
-from deployments.names import DEPLOYMENT, PREFECT_FILE, WORK_POOL
+from deployments.automations import apply_automations
+from deployments.changes import Changes
+from deployments.declared import DeclaredDeployment, read_declared
+from deployments.deploying import deploy, read_deployment
+from deployments.names import DEPLOYMENT, PREFECT_FILE
+from deployments.pools.work_pool import ensure_work_pool
+from deployments.record import Record
+from deployments.settings import load_deployment_settings
+from deployments.timing import Live, to_live
 from flows.jobs import JOBS
 from maintenance.errors import MaintenanceError
 
-DEPLOY_SECONDS = 120.0
 SCHEDULER_SECONDS = 60.0
 """The server looks for new schedules every few seconds; on a busy machine it takes longer."""
 POLL_SECONDS = 0.5
@@ -44,22 +44,42 @@ class ApplyError(MaintenanceError):
 class AppliedSchedule:
     """One schedule as it is on the server."""
 
-    id: UUID
     deployment: str
-    cron: str
+    live: Live
     paused: bool
+    declared: bool
+    """Whether it is as prefect.yaml says."""
     next_run: datetime | None = None
 
 
-def apply(prefect_file: Path = PREFECT_FILE) -> list[AppliedSchedule]:
-    """Set up the server that PREFECT_API_URL names, and return the schedules that are on it.
+@dataclass(frozen=True)
+class Outcome:
+    """What an apply found and did."""
+
+    changes: Changes
+    schedules: list[AppliedSchedule]
+
+
+def apply(
+    prefect_file: Path = PREFECT_FILE, *, reset_schedules: bool = False, dry_run: bool = False
+) -> Outcome:
+    """Set up the server that PREFECT_API_URL names.
+
+    Args:
+        prefect_file: What to apply.
+        reset_schedules: Take the file's schedules where an operator has changed them; what is
+            paused stays paused.
+        dry_run: Only say what would be done.
 
     Raises:
-        ApplyError: there is no such server, Prefect refused something, or a schedule that is not
-            paused got no runs.
+        MaintenanceError: there is no such server, it or the file refuses something, or a schedule
+            that is not paused got no runs.
     """
-    if not prefect_file.is_file():
-        raise ApplyError(f"{prefect_file} does not exist; name it with --prefect-file")
+    settings = load_deployment_settings()
+    declared = read_declared(prefect_file)
+    missing = {f"{job}/{DEPLOYMENT}" for job in JOBS} - {one.full_name for one in declared}
+    if missing:
+        raise ApplyError(f"{prefect_file} has no deployment {', '.join(sorted(missing))}")
     if not PREFECT_API_URL.value():
         raise ApplyError(
             "PREFECT_API_URL is not set; set it to the server's address, like"
@@ -69,65 +89,37 @@ def apply(prefect_file: Path = PREFECT_FILE) -> list[AppliedSchedule]:
         problem = client.api_healthcheck()
         if problem is not None:
             raise ApplyError(f"no Prefect server answers at {client.api_url}: {problem}")
-        ensure_work_pool(client)
-        deploy(prefect_file)
-        return wait_for_runs(client)
-
-
-def ensure_work_pool(client: SyncPrefectClient) -> None:
-    """Make the work pool, unless there is one of that name, whatever its type."""
-    try:
-        client.read_work_pool(WORK_POOL)
-    except ObjectNotFound:
-        template = ProcessWorker.get_default_base_job_template()
-        try:
-            client.create_work_pool(
-                WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template)
-            )
-        except ObjectAlreadyExists:
-            return  # somebody else was faster
-
-
-def deploy(prefect_file: Path) -> None:
-    """Apply prefect.yaml with Prefect's own command.
-
-    It runs in the file's folder, so that the flows are found there even when the packages are not
-    installed.
-    """
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    try:
-        done = subprocess.run(
-            [*command, "--prefect-file", str(prefect_file)],
-            cwd=prefect_file.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=DEPLOY_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ApplyError(f"prefect deploy took longer than {DEPLOY_SECONDS:.0f} s") from None
-    if done.returncode:
-        said = " ".join(done.stdout.split()) or f"exit status {done.returncode}"
-        raise ApplyError(f"prefect deploy failed: {said[-1000:]}")
+        changes, record = Changes(dry_run), Record(client)
+        ensure_work_pool(client, settings, record, changes)
+        for one in declared:
+            deploy(client, one, record, changes, reset=reset_schedules)
+        apply_automations(client, record, changes)
+        if dry_run:
+            return Outcome(changes, read_schedules(client, declared))
+        return Outcome(changes, wait_for_runs(client, declared))
 
 
 def wait_for_runs(
-    client: SyncPrefectClient, clock: Callable[[], float] = time.monotonic
+    client: SyncPrefectClient,
+    declared: list[DeclaredDeployment],
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[AppliedSchedule]:
-    """Return the schedules of all jobs, as soon as each that is not paused has future runs.
+    """Return all schedules, as soon as each that is not paused has future runs.
 
     A server can accept schedules and never make runs of them (when its scheduler is broken, or
-    switched off), and then cron silently does nothing. Hence this proof.
+    switched off), and then cron silently does nothing. Hence this proof. An operator's own
+    schedule may have none: Prefect makes runs for the coming 100 days only.
     """
     deadline = clock() + SCHEDULER_SECONDS
     while True:
-        schedules = [schedule for name in JOBS for schedule in read_schedules(client, name)]
-        missing = {one.deployment for one in schedules if not one.paused and one.next_run is None}
-        if not missing:
+        schedules = read_schedules(client, declared)
+        waiting = [one for one in schedules if not one.paused and one.next_run is None]
+        if not waiting:
             return schedules
         if clock() > deadline:
+            missing = {one.deployment for one in waiting if one.declared}
+            if not missing:
+                return schedules
             raise ApplyError(
                 f"deployed, but the server has scheduled no runs of {', '.join(sorted(missing))}"
                 f" within {SCHEDULER_SECONDS:.0f} s; look into its log for errors of the scheduler"
@@ -135,23 +127,29 @@ def wait_for_runs(
         time.sleep(POLL_SECONDS)
 
 
-def read_schedules(client: SyncPrefectClient, job: str) -> list[AppliedSchedule]:
-    """Return the schedules of one job's deployment."""
-    name = f"{job}/{DEPLOYMENT}"
-    try:
-        deployment = client.read_deployment_by_name(name)
-    except ObjectNotFound:
-        raise ApplyError(f"there is no deployment {name}; is it missing in prefect.yaml?") from None
-    return [
-        AppliedSchedule(
-            id=one.id,
-            deployment=name,
-            cron=one.schedule.cron if isinstance(one.schedule, CronSchedule) else "not cron",
-            paused=deployment.paused or not one.active,
-            next_run=next_run(client, one.id),
-        )
-        for one in deployment.schedules
-    ]
+def read_schedules(
+    client: SyncPrefectClient, declared: list[DeclaredDeployment]
+) -> list[AppliedSchedule]:
+    """Return the schedules of the deployments that are on the server."""
+    found = []
+    for one in declared:
+        deployment = read_deployment(client, one.full_name)
+        if deployment is None:
+            continue  # in a dry run before the first apply
+        timings = {schedule.slug: schedule.timing for schedule in one.schedules}
+        for schedule in deployment.schedules:
+            live = to_live(schedule)
+            found.append(
+                AppliedSchedule(
+                    deployment=one.full_name,
+                    live=live,
+                    paused=deployment.paused or not schedule.active,
+                    declared=live.timing is not None
+                    and timings.get(live.slug or "") == live.timing,
+                    next_run=next_run(client, live.id),
+                )
+            )
+    return found
 
 
 def next_run(client: SyncPrefectClient, schedule: UUID) -> datetime | None:

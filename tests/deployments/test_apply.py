@@ -1,39 +1,74 @@
 """`python -m deployments` against a real server."""
 
+import io
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.apply import ApplyError, apply
-from deployments.environment import clean_environment
-from deployments.names import WORK_POOL
+from deployments.__main__ import main
+from deployments.changes import Changes
+from deployments.declared import read_declared
+from deployments.deploying import deploy
+from deployments.environment import PROJECT, clean_environment
+from deployments.names import DEPLOYMENT, PREFECT_FILE, WORK_POOL
+from deployments.record import Record
 from deployments.servers import PrefectServer
 from flows.jobs import JOBS
+from tests.support.prefect_server import (
+    ask,
+    automations,
+    coming_runs,
+    deployments,
+    edit_schedule,
+    everything,
+    schedules,
+)
 
 APPLY_SECONDS = 90
+NOTHING = "Changed: nothing"
+SCHEDULER = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
+"""After an edit in the UI Prefect makes new runs within a minute; the tests do not wait so long."""
+RERUN = "Maintenance: start crashed runs again"
+LOST = "Maintenance: mark silent runs as crashed"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PrefectServer]:
+def prefect() -> Iterator[PrefectServer]:
     with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
         home = Path(name)
-        with PrefectServer(home, home, clean_environment(os.environ, home)) as running:
+        environment = clean_environment(os.environ, home) | SCHEDULER
+        with PrefectServer(home, home, environment) as running:
             running.wait_until_ready()
             yield running
 
 
-def run_apply(cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def apply(prefect: PrefectServer, *options: str, **variables: str) -> str:
+    """Do what the command does; return what it says."""
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as said:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        address = prefect.client_settings["PREFECT_API_URL"]
+        with temporary_settings({PREFECT_API_URL: address}), redirect_stdout(said):
+            assert main(options) == 0
+        return said.getvalue()
+
+
+def run(prefect: PrefectServer, cwd: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as an operator does."""
     return subprocess.run(
-        [sys.executable, "-m", "deployments"],
+        [sys.executable, "-m", *command],
         cwd=cwd,
-        env=environment,
+        env=clean_environment(os.environ, cwd) | prefect.client_settings,
         capture_output=True,
         text=True,
         timeout=APPLY_SECONDS,
@@ -41,68 +76,234 @@ def run_apply(cwd: Path, environment: dict[str, str]) -> subprocess.CompletedPro
     )
 
 
-def deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
-    found = httpx.post(f"{server.api.address}/api/deployments/filter", json={}, trust_env=False)
-    flows = httpx.post(f"{server.api.address}/api/flows/filter", json={}, trust_env=False)
-    names = {flow["id"]: flow["name"] for flow in flows.raise_for_status().json()}
-    return {names[one["flow_id"]]: one for one in found.raise_for_status().json()}
+def prefect_deploy(prefect: PrefectServer) -> None:
+    done = run(prefect, PROJECT, "prefect", "--no-prompt", "deploy", "--all")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_applying_twice_keeps_one_schedule_each_and_a_paused_one_paused(
-    server: PrefectServer, tmp_path: Path
+def line_of(said: str, start: str) -> str:
+    (line,) = (line for line in said.splitlines() if line.strip().startswith(start))
+    return line
+
+
+def with_defaults(tmp_path: Path, changed: dict[str, str]) -> str:
+    """Return the path of a prefect.yaml in which jobs have another default cron line."""
+    text = PREFECT_FILE.read_text()
+    for slug, cron in changed.items():
+        was = f'slug: {slug}, cron: "{JOBS[slug].schedule}"'
+        assert was in text
+        text = text.replace(was, f'slug: {slug}, cron: "{cron}"')
+    path = tmp_path / "prefect.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_first_apply_sets_everything_up_and_the_second_changes_nothing(
+    prefect: PrefectServer, tmp_path: Path
 ) -> None:
-    # From any folder, and with a work pool, runs in the future, and no second copy of anything.
-    environment = clean_environment(os.environ, tmp_path) | server.client_settings
-    first = run_apply(tmp_path, environment)
-    assert (first.returncode, first.stderr) == (0, "")
-    for name in JOBS:
-        (line,) = (line for line in first.stdout.splitlines() if line.startswith(f"{name}/"))
+    empty = everything(prefect)
+    forecast = apply(prefect, "--dry-run")
+    assert everything(prefect) == empty
+    done = run(prefect, tmp_path, "deployments")  # from any folder
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout
+    assert said.replace("Changed:", "Would change:").startswith(forecast.strip())
+    for name, job in JOBS.items():
+        line = line_of(said, f"{name}/{DEPLOYMENT}  ")
+        assert f"{job.schedule} UTC prefect.yaml no 20" in " ".join(line.split())
         assert line.endswith(" UTC")
-    assert server.api.has_work_pool(WORK_POOL)
-
-    before = deployments(server)
-    assert before.keys() == JOBS.keys()
-    paused = "clear-sessions"
-    schedule = before[paused]["schedules"][0]["id"]
-    httpx.patch(
-        f"{server.api.address}/api/deployments/{before[paused]['id']}/schedules/{schedule}",
-        json={"active": False},
-        trust_env=False,
-    ).raise_for_status()
-
-    second = run_apply(tmp_path, environment)
-    assert (second.returncode, second.stderr) == (0, "")
-    after = deployments(server)
-    assert {name: one["id"] for name, one in after.items()} == {
-        name: one["id"] for name, one in before.items()
+    assert prefect.api.has_work_pool(WORK_POOL)
+    assert {
+        name: [one["enabled"] for one in found] for name, found in automations(prefect).items()
+    } == {
+        LOST: [True],
+        RERUN: [True],
+        "Maintenance: e-mail (example)": [False],
+        "Maintenance: Slack (example)": [False],
+        "Maintenance: webhook (example)": [False],
     }
-    for name, one in after.items():
-        (schedule,) = one["schedules"]
-        assert schedule["slug"] == name
-        assert schedule["schedule"]["cron"] == JOBS[name].schedule
-        assert schedule["active"] is (name != paused)
-    (line,) = (line for line in second.stdout.splitlines() if line.startswith(f"{paused}/"))
-    assert "yes" in line.split()
+    before, coming = everything(prefect), coming_runs(prefect)
+    assert coming
+    assert apply(prefect).startswith(NOTHING)
+    assert everything(prefect) == before
+    assert coming <= coming_runs(prefect)  # not even they were made anew
 
 
-def test_a_missing_address_is_one_clear_line(tmp_path: Path) -> None:
-    environment = clean_environment(os.environ, tmp_path) | {"PREFECT_HOME": str(tmp_path)}
-    done = run_apply(tmp_path, environment)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert "PREFECT_API_URL is not set" in done.stderr
+def test_prefect_deploy_alone_makes_the_same_deployments(prefect: PrefectServer) -> None:
+    prefect_deploy(prefect)
+    assert {name: len(found) for name, found in schedules(prefect).items()} == dict.fromkeys(
+        JOBS, 1
+    )
+    assert apply(prefect).startswith(NOTHING)
 
 
-def test_a_server_that_does_not_answer_is_one_clear_line(tmp_path: Path) -> None:
-    environment = clean_environment(os.environ, tmp_path)
-    environment |= {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": "http://127.0.0.1:1/api"}
-    done = run_apply(tmp_path, environment)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert "no Prefect server answers at http://127.0.0.1:1/api" in done.stderr
+def test_what_operators_changed_survives_and_a_changed_default_reaches_the_others(
+    prefect: PrefectServer, tmp_path: Path
+) -> None:
+    apply(prefect)
+    cron = {"cron": "30 * * * *", "timezone": "UTC", "day_or": True}
+    edit_schedule(prefect, "purge-expired-submissions", {"schedule": cron})
+    zone = {"cron": "0 * * * *", "timezone": "Europe/Vienna", "day_or": True}
+    edit_schedule(prefect, "purge-expired-outputs", {"schedule": zone})
+    edit_schedule(prefect, "process-purge-retries", {"active": False})
+    found = deployments(prefect)
+    keys, receipts = found["cleanup-idempotency-keys"], found["cleanup-callback-receipts"]
+    added = {"cron": "0 15 * * *", "timezone": "UTC", "day_or": True}
+    ask(
+        prefect,
+        "POST",
+        f"/deployments/{keys['id']}/schedules",
+        [{"schedule": added, "active": True}],
+    )
+    ask(
+        prefect,
+        "DELETE",
+        f"/deployments/{receipts['id']}/schedules/{receipts['schedules'][0]['id']}",
+    )
+    ask(prefect, "PATCH", f"/deployments/{keys['id']}", {"parameters": {"batch_size": 7}})
+    (rerun,), (lost,) = automations(prefect)[RERUN], automations(prefect)[LOST]
+    ask(prefect, "PATCH", f"/automations/{rerun['id']}", {"enabled": False})
+    copied = {name: lost[name] for name in ("name", "trigger", "actions")}
+    ask(prefect, "POST", "/automations/", copied)
+    edited = schedules(prefect)
+
+    defaults = with_defaults(
+        tmp_path,
+        {
+            "clear-sessions": "15 2 * * *",
+            "purge-expired-submissions": "20 * * * *",
+            "process-purge-retries": "*/6 * * * *",
+        },
+    )
+    before = everything(prefect)
+    forecast = apply(prefect, "--dry-run", "--prefect-file", defaults)
+    assert everything(prefect) == before
+
+    said = apply(prefect, "--prefect-file", defaults)
+    expected = edited | {
+        "clear-sessions": [("15 2 * * *", "UTC", True)],
+        "process-purge-retries": [("*/6 * * * *", "UTC", False)],
+    }
+    assert schedules(prefect) == expected
+    assert expected["cleanup-callback-receipts"] == []
+    assert len(expected["cleanup-idempotency-keys"]) == 2
+    for told in (forecast, said):
+        assert "an operator edited it" in line_of(told, "purge-expired-submissions/default: ")
+        assert "an operator edited it" in line_of(told, "purge-expired-outputs/default: ")
+        assert "an operator added it" in line_of(told, "cleanup-idempotency-keys/default: ")
+        assert "an operator deleted it" in line_of(told, "cleanup-callback-receipts/default: ")
+        assert "changed from 0 2 * * * UTC" in line_of(told, "clear-sessions/default: ")
+    assert "  yes  " in line_of(said, "process-purge-retries/default  ")
+    assert deployments(prefect)["cleanup-idempotency-keys"]["parameters"] == {"batch_size": 7}
+
+    # The automations: one each by name, and off stays off.
+    after = automations(prefect)
+    assert [one["enabled"] for one in after[RERUN]] == [False]
+    assert [one["enabled"] for one in after[LOST]] == [True]
+    assert "an operator switched it off" in line_of(said, f"automation '{RERUN}'")
+    assert apply(prefect, "--prefect-file", defaults).startswith(NOTHING)
 
 
-def test_a_missing_file_is_told_before_the_server_is_asked(tmp_path: Path) -> None:
-    with pytest.raises(ApplyError, match=r"absent\.yaml does not exist"):
-        apply(tmp_path / "absent.yaml")
+def test_reset_schedules_takes_the_files_and_leaves_what_is_paused(prefect: PrefectServer) -> None:
+    apply(prefect)
+    edit_schedule(prefect, "clear-sessions", {"active": False})
+    cron = {"cron": "30 * * * *", "timezone": "UTC", "day_or": True}
+    edit_schedule(prefect, "purge-expired-submissions", {"schedule": cron})
+    outputs = deployments(prefect)["purge-expired-outputs"]
+    path = f"/deployments/{outputs['id']}/schedules"
+    ask(prefect, "DELETE", f"{path}/{outputs['schedules'][0]['id']}")
+    ask(prefect, "POST", path, [{"schedule": cron, "active": True, "slug": "mine"}])
+    paused = {name for name, found in schedules(prefect).items() if any(not x[2] for x in found)}
+    assert "clear-sessions" in paused
+    apply(prefect, "--reset-schedules")
+    assert schedules(prefect) == {
+        name: [(job.schedule, "UTC", name not in paused)] for name, job in JOBS.items()
+    }
+    assert apply(prefect).startswith(NOTHING)
+
+
+def test_the_time_zone_of_the_schedules_is_one_variable(prefect: PrefectServer) -> None:
+    zone = "Europe/Vienna"
+    apply(prefect, "--reset-schedules", MAINTENANCE_TIME_ZONE=zone)
+    found = {one[:2] for each in schedules(prefect).values() for one in each}
+    assert found == {(job.schedule, zone) for job in JOBS.values()}
+    apply(prefect)  # and back
+    assert {one[1] for each in schedules(prefect).values() for one in each} == {"UTC"}
+
+
+class Killed(BaseException):
+    """What ends an apply in its middle."""
+
+
+class KillAtFirstChange(Changes):
+    """Ends the apply right after its first change, before anything is remembered of it."""
+
+    def make(self, what: str, do: Callable[[], object]) -> None:
+        super().make(what, do)
+        raise Killed(what)
+
+
+def test_an_apply_that_is_killed_after_any_change_loses_no_edit_and_is_completed_by_the_next(
+    prefect: PrefectServer, tmp_path: Path
+) -> None:
+    apply(prefect, "--reset-schedules")
+    cron = {"cron": "30 * * * *", "timezone": "UTC", "day_or": True}
+    edit_schedule(prefect, "purge-expired-submissions", {"schedule": cron})
+    edit_schedule(prefect, "clear-sessions", {"active": True})
+    defaults = {
+        "purge-expired-submissions": "20 * * * *",
+        "purge-expired-outputs": "10 * * * *",
+        "clear-sessions": "15 2 * * *",
+    }
+    path = with_defaults(tmp_path, defaults)
+    others = schedules(prefect)
+    address = prefect.client_settings["PREFECT_API_URL"]
+    killed = []
+    with temporary_settings({PREFECT_API_URL: address}), get_client(sync_client=True) as client:
+        for _ in range(5):
+            try:
+                for one in read_declared(Path(path)):
+                    deploy(client, one, Record(client), KillAtFirstChange(), reset=False)
+                break
+            except Killed as error:
+                killed.append(str(error))
+            assert schedules(prefect)["purge-expired-submissions"] == [("30 * * * *", "UTC", True)]
+    assert [one.partition("/")[0] for one in killed] == ["purge-expired-outputs", "clear-sessions"]
+    assert apply(prefect, "--prefect-file", path).startswith(NOTHING)
+    assert schedules(prefect) == others | {
+        "purge-expired-outputs": [("10 * * * *", "UTC", True)],
+        "clear-sessions": [("15 2 * * *", "UTC", True)],
+    }
+
+
+def test_another_type_of_work_pool_is_one_variable_and_schedules_stay(
+    prefect: PrefectServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply(prefect, "--reset-schedules")
+    edit_schedule(prefect, "clear-sessions", {"active": False})
+    before = schedules(prefect)
+    for kind in ("docker", "kubernetes"):
+        with pytest.raises(AssertionError):
+            apply(prefect, MAINTENANCE_WORK_POOL_TYPE=kind)
+        assert "delete it with `prefect work-pool delete maintenance`" in capsys.readouterr().err
+        assert schedules(prefect) == before
+
+        ask(prefect, "DELETE", f"/work_pools/{WORK_POOL}")
+        said = apply(prefect, MAINTENANCE_WORK_POOL_TYPE=kind, MAINTENANCE_IMAGE="own:1")
+        assert f"work pool maintenance of type {kind}: made" in said
+        pool = ask(prefect, "GET", f"/work_pools/{WORK_POOL}")
+        assert pool["type"] == kind
+        variables = pool["base_job_template"]["variables"]["properties"]
+        assert variables["image"]["default"] == "own:1"
+        found = deployments(prefect).values()
+        assert {one["work_pool_name"] for one in found} == {WORK_POOL}
+        assert schedules(prefect) == before
+        assert apply(prefect, MAINTENANCE_IMAGE="own:1").startswith(NOTHING)
+
+        # What an operator writes into the template stays.
+        pool["base_job_template"]["variables"]["properties"]["image"]["default"] = "mine:2"
+        template = {"base_job_template": pool["base_job_template"]}
+        ask(prefect, "PATCH", f"/work_pools/{WORK_POOL}", template)
+        assert "an operator edited its job template" in apply(prefect)
+        pool = ask(prefect, "GET", f"/work_pools/{WORK_POOL}")
+        assert pool["base_job_template"] == template["base_job_template"]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from prefect import Flow
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 from ruamel.yaml import YAML
 
+from deployments.declared import read_declared
 from deployments.names import DEPLOYMENT, PREFECT_FILE, WORK_POOL
 from flows.jobs import JOBS
 
@@ -42,15 +42,25 @@ def test_every_job_is_deployed_once_under_the_same_name(by_job: dict[str, Entry]
         assert JOBS[name].flow.fn.__name__ == function
 
 
-def test_each_job_has_one_schedule_as_the_flow_says_in_utc(by_job: dict[str, Entry]) -> None:
+def test_each_job_has_one_schedule_as_the_flow_says(by_job: dict[str, Entry]) -> None:
     schedules = {name: entry["schedules"] for name, entry in by_job.items()}
     expected = {
-        name: [{"slug": name, "cron": job.schedule, "timezone": "UTC"}]
+        name: [{"slug": name, "cron": job.schedule, "timezone": "{{ $MAINTENANCE_TIME_ZONE }}"}]
         for name, job in JOBS.items()
     }
     assert schedules == expected
-    for (schedule,) in schedules.values():
-        CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+
+
+@pytest.mark.parametrize("zone", [None, "", "UTC", "Europe/Vienna"])
+def test_the_schedules_are_in_the_time_zone_of_the_environment_or_in_utc(
+    monkeypatch: pytest.MonkeyPatch, zone: str | None
+) -> None:
+    if zone is None:
+        monkeypatch.delenv("MAINTENANCE_TIME_ZONE", raising=False)
+    else:
+        monkeypatch.setenv("MAINTENANCE_TIME_ZONE", zone)
+    zones = {one.timezone for entry in read_declared(PREFECT_FILE) for one in entry.schedules}
+    assert zones == {zone or "UTC"}
 
 
 def test_what_an_operator_paused_is_not_resumed(by_job: dict[str, Entry]) -> None:

@@ -1,0 +1,88 @@
+"""Examples of notifications: by e-mail, on Slack, and as a call of a webhook.
+
+They are made once, switched off, each with a block that holds an address of nobody. To use one,
+write your address into its block and switch the automation on, both in the UI. From then on they
+are yours: they are never changed or made again.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.events.actions import ActionTypes, CallWebhook, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+EVENTS = {
+    "prefect.flow-run.ItemsFailed",
+    "validibot-maintenance.retry-alert",
+    "validibot-maintenance.approval-needed",
+    "validibot-maintenance.throttled",
+    "validibot-maintenance.not-run",
+}
+"""What an operator wants to hear of: the state of a run in which items failed, and our events."""
+
+SUBJECT = "Validibot Maintenance: {{ event.event }}"
+BODY = "{{ event.event }} at {{ event.occurred }}\n\n{{ event.resource }}\n\n{{ event.payload }}"
+PAYLOAD = '{"event": {{ event.event | tojson }}, "details": {{ event.payload | tojson }}}'
+NOBODY = "replace-me"
+WEBHOOK = "webhook"
+
+
+@dataclass(frozen=True)
+class Example:
+    """An automation with the block that holds its address."""
+
+    name: str
+    block_type: str
+    """The slug of Prefect's block type."""
+    block_name: str
+    block_data: dict[str, Any]
+
+    def automation(self, block: UUID) -> AutomationCore:
+        """Return the automation, switched off, for the block with this identifier."""
+        action: ActionTypes = SendNotification(block_document_id=block, subject=SUBJECT, body=BODY)
+        if self.block_type == WEBHOOK:
+            action = CallWebhook(block_document_id=block, payload=PAYLOAD)
+        return AutomationCore(
+            name=self.name,
+            description=f"Write your address into block {self.block_name}, then switch this on.",
+            enabled=False,
+            trigger=EventTrigger(
+                expect=set(EVENTS),
+                posture=Posture.Reactive,
+                threshold=1,
+                within=timedelta(0),
+            ),
+            actions=[action],
+        )
+
+
+EXAMPLES = (
+    Example(
+        "Maintenance: e-mail (example)",
+        "sendgrid-email",
+        "validibot-maintenance-email",
+        {
+            "api_key": NOBODY,
+            "sender_email": "maintenance@example.org",
+            "to_emails": ["operator@example.org"],
+        },
+    ),
+    Example(
+        "Maintenance: Slack (example)",
+        "slack-webhook",
+        "validibot-maintenance-slack",
+        {"url": "https://hooks.slack.com/services/T00000000/B00000000/" + "x" * 24},
+    ),
+    Example(
+        "Maintenance: webhook (example)",
+        WEBHOOK,
+        "validibot-maintenance-webhook",
+        {
+            "method": "POST",
+            "url": f"https://example.org/{NOBODY}",
+            "headers": {"Content-Type": "application/json"},
+        },
+    ),
+)

@@ -1,0 +1,170 @@
+"""The base job template of each type of work pool.
+
+They are written out here, because the packages of the docker and kubernetes workers are needed by
+those workers alone. An operator may edit a pool's template in the UI: it is kept then.
+"""
+
+from typing import Any
+
+from prefect.workers.process import ProcessWorker
+from pydantic import AliasChoices
+
+from deployments.settings import PoolType
+from maintenance.settings import Settings
+
+Template = dict[str, Any]
+
+HEARTBEAT_SECONDS = 30
+"""Prefect's least. The automation that finds dead runs waits for two that do not come."""
+
+COMMAND = "python -m prefect.engine"
+STORAGE_ROOT = "/app/storage"
+
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+def from_worker() -> list[str]:
+    """Return the variables that a container gets from its worker's environment.
+
+    The template holds their names only. The worker fills in the values, so that no secret is
+    stored on the Prefect server; what it does not have is empty, which counts as unset.
+    """
+    names = []
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        names.append(str(alias.choices[0]) if isinstance(alias, AliasChoices) else str(alias))
+    return [name for name in (*names, *CREDENTIALS) if name != "STORAGE_ROOT"]
+
+
+def base_job_template(kind: PoolType, image: str) -> Template:
+    """Return the base job template of a new work pool."""
+    if kind == "process":
+        return _process()
+    return _docker(image) if kind == "docker" else _kubernetes(image)
+
+
+def default_template(kind: PoolType) -> Template | None:
+    """Return what Prefect itself gives a new pool of a type, None when that is not known here."""
+    return ProcessWorker.get_default_base_job_template() if kind == "process" else None
+
+
+def _process() -> Template:
+    template = ProcessWorker.get_default_base_job_template()
+    template["variables"]["properties"]["env"]["default"] = _heartbeat()
+    return template
+
+
+def _docker(image: str) -> Template:
+    environment = {name: _placeholder(f"${name}") for name in from_worker()}
+    variables = {
+        "name": _text("Name", None),
+        "command": _text("Command", COMMAND),
+        "image": _text("Image", image),
+        "image_pull_policy": _text("Image pull policy", "IfNotPresent")
+        | {"enum": ["IfNotPresent", "Always", "Never"]},
+        "env": _texts("Environment", environment | {"STORAGE_ROOT": STORAGE_ROOT} | _heartbeat()),
+        "labels": _texts("Labels", {}),
+        "volumes": _list("Volumes", [f"validibot_storage:{STORAGE_ROOT}"]),
+        "networks": _list("Networks", ["validibot_default"]),
+        "network_mode": _text("Network mode", None),
+        "auto_remove": _flag("Remove the container when it has ended", default=True),
+        "stream_output": _flag("Show the container's output in the worker's", default=True),
+        "mem_limit": _text("Memory limit", None),
+        "privileged": _flag("Privileged", default=False),
+    }
+    return {
+        "job_configuration": {name: _placeholder(name) for name in variables},
+        "variables": {"type": "object", "properties": variables},
+    }
+
+
+def _kubernetes(image: str) -> Template:
+    variables = {
+        "name": _text("Name", None),
+        "command": _text("Command", COMMAND),
+        "image": _text("Image", image),
+        "image_pull_policy": _text("Image pull policy", "IfNotPresent")
+        | {"enum": ["IfNotPresent", "Always", "Never"]},
+        "namespace": _text("Namespace", "validibot"),
+        "service_account_name": _text("Service account", None),
+        "secret": _text("Secret with the jobs' environment", "validibot-maintenance"),
+        "storage_claim": _text("Claim of the volume with Validibot's files", "validibot-storage"),
+        "env": _texts("Environment", {"STORAGE_ROOT": STORAGE_ROOT} | _heartbeat()),
+        "labels": _texts("Labels", {}),
+        "finished_job_ttl": _number("Seconds until an ended job is deleted", 600),
+        "job_watch_timeout_seconds": _number("Seconds that a job may take", None),
+        "pod_watch_timeout_seconds": _number("Seconds until its pod must be running", 120),
+        "stream_output": _flag("Show the pod's output in the worker's", default=True),
+    }
+    container = {
+        "name": "prefect-job",
+        "image": "{{ image }}",
+        "imagePullPolicy": "{{ image_pull_policy }}",
+        "args": "{{ command }}",
+        "env": "{{ env }}",
+        "envFrom": [{"secretRef": {"name": "{{ secret }}"}}],
+        "volumeMounts": [{"name": "storage", "mountPath": STORAGE_ROOT}],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "serviceAccountName": "{{ service_account_name }}",
+        "containers": [container],
+        "volumes": [
+            {"name": "storage", "persistentVolumeClaim": {"claimName": "{{ storage_claim }}"}}
+        ],
+    }
+    manifest = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "labels": "{{ labels }}",
+            "namespace": "{{ namespace }}",
+            "generateName": "{{ name }}-",
+        },
+        "spec": {
+            # A run that died is started again by the server's automation, which counts.
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": "{{ finished_job_ttl }}",
+            "template": {"spec": {"parallelism": 1, "completions": 1} | pod},
+        },
+    }
+    own = {"image", "image_pull_policy", "service_account_name", "secret", "storage_claim"}
+    direct = variables.keys() - own - {"finished_job_ttl"}
+    return {
+        "job_configuration": {name: _placeholder(name) for name in sorted(direct)}
+        | {"job_manifest": manifest},
+        "variables": {"type": "object", "properties": variables},
+    }
+
+
+def _placeholder(name: str) -> str:
+    return f"{{{{ {name} }}}}"
+
+
+def _heartbeat() -> dict[str, str]:
+    return {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}
+
+
+def _text(title: str, default: str | None) -> Template:
+    return _variable(title, "string", default)
+
+
+def _number(title: str, default: int | None) -> Template:
+    return _variable(title, "integer", default)
+
+
+def _flag(title: str, *, default: bool) -> Template:
+    return _variable(title, "boolean", default)
+
+
+def _list(title: str, default: list[str]) -> Template:
+    return _variable(title, "array", default) | {"items": {"type": "string"}}
+
+
+def _texts(title: str, default: dict[str, str]) -> Template:
+    return _variable(title, "object", default) | {"additionalProperties": {"type": "string"}}
+
+
+def _variable(title: str, kind: str, default: object) -> Template:
+    variable = {"title": title, "type": kind}
+    return variable if default is None else variable | {"default": default}

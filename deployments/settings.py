@@ -1,0 +1,53 @@
+"""What `python -m deployments` reads from its environment.
+
+Not part of the jobs' settings: whoever deploys needs no database.
+"""
+
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from maintenance.errors import SettingsError
+from maintenance.settings import explain
+
+PoolType = Literal["process", "docker", "kubernetes"]
+
+
+def _known_time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        message = "must be a time zone's name, such as UTC or Europe/Vienna"
+        raise ValueError(message) from None
+    return name
+
+
+class DeploymentSettings(BaseSettings):
+    """How the deployments are set up on the Prefect server."""
+
+    model_config = SettingsConfigDict(
+        extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
+
+    work_pool_type: PoolType | None = Field(None, validation_alias="MAINTENANCE_WORK_POOL_TYPE")
+    """Where runs are started; unset, a new work pool is of type process."""
+    time_zone: Annotated[str, AfterValidator(_known_time_zone)] = Field(
+        "UTC", validation_alias="MAINTENANCE_TIME_ZONE"
+    )
+    """The time zone of the schedules; prefect.yaml asks for it, too."""
+    image: str = Field("validibot-maintenance:0.1.0", validation_alias="MAINTENANCE_IMAGE")
+    """The image that docker and kubernetes work pools start."""
+
+
+def load_deployment_settings() -> DeploymentSettings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a value is not allowed.
+    """
+    try:
+        return DeploymentSettings()
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from None

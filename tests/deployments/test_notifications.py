@@ -1,0 +1,98 @@
+"""The examples of notifications, on a real server: an event is sent where the block says."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import ClassVar
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.automations import apply_automations
+from deployments.automations.notifications import EVENTS, EXAMPLES
+from deployments.changes import Changes
+from deployments.processes import wait_until
+from deployments.record import Record
+from deployments.servers import PrefectServer
+from tests.support.prefect_server import ask, automations
+
+pytestmark = pytest.mark.slow
+
+WEBHOOK = "Maintenance: webhook (example)"
+WAIT_SECONDS = 30.0
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Keeps what it is sent."""
+
+    received: ClassVar[list[dict[str, object]]] = []
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self.received.append(json.loads(self.rfile.read(length)))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def receiver() -> Iterator[str]:
+    Receiver.received.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def emit(server: PrefectServer, event: str, payload: dict[str, object]) -> None:
+    resource = {"prefect.resource.id": "validibot-maintenance.job.clear-sessions"}
+    body = {
+        "occurred": "2026-11-15T12:00:00Z",
+        "event": event,
+        "resource": resource,
+        "payload": payload,
+        "id": "00000000-0000-4000-8000-000000000001",
+    }
+    ask(server, "POST", "/events", [body])
+
+
+def test_an_example_is_off_until_it_has_an_address_and_then_sends_every_event(
+    prefect_server: PrefectServer,
+) -> None:
+    address = prefect_server.client_settings["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: address}), get_client(sync_client=True) as client:
+        apply_automations(client, Record(client), Changes())
+        before = automations(prefect_server)
+        assert {one.name for one in EXAMPLES} <= before.keys()
+        for example in EXAMPLES:
+            (automation,) = before[example.name]
+            assert automation["enabled"] is False
+            assert set(automation["trigger"]["expect"]) == EVENTS
+        with receiver() as url:
+            block = client.read_block_document_by_name("validibot-maintenance-webhook", "webhook")
+            data = {"url": url, "allow_private_urls": True}
+            ask(prefect_server, "PATCH", f"/block_documents/{block.id}", {"data": data})
+            path = f"/automations/{before[WEBHOOK][0]['id']}"
+            ask(prefect_server, "PATCH", path, {"enabled": True})
+            emit(prefect_server, "validibot-maintenance.retry-alert", {"items": 3, "text": '"'})
+            wait_until(lambda: bool(Receiver.received), WAIT_SECONDS, "the webhook's call", [])
+            ask(prefect_server, "PATCH", path, {"enabled": False})
+        assert Receiver.received == [
+            {"event": "validibot-maintenance.retry-alert", "details": {"items": 3, "text": '"'}}
+        ]
+
+        # What an operator made of an example, or that it was deleted, stays.
+        ask(prefect_server, "DELETE", f"/automations/{before[EXAMPLES[0].name][0]['id']}")
+        changes = Changes()
+        apply_automations(client, Record(client), changes)
+        assert changes.made == []
+        assert EXAMPLES[0].name not in automations(prefect_server)
