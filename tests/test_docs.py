@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments.settings import DeploymentSettings
 from flows.jobs import JOBS
 from maintenance.settings import Settings
 
@@ -38,7 +39,7 @@ def test_the_commands_of_the_readme_exist() -> None:
 def variables() -> dict[str, object]:
     """Every variable that the settings read, with its default."""
     found: dict[str, object] = {}
-    for field in Settings.model_fields.values():
+    for field in (*Settings.model_fields.values(), *DeploymentSettings.model_fields.values()):
         alias = field.validation_alias
         assert alias is not None
         name = alias if isinstance(alias, str) else str(getattr(alias, "choices")[0])  # noqa: B009

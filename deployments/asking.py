@@ -1,0 +1,82 @@
+"""Asking a Prefect server impatiently: for the commands that look at it and must not hang."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
+    temporary_settings,
+)
+
+from maintenance.errors import MaintenanceError
+
+REQUEST_SECONDS = 5.0
+RETRIES = 3
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+class ServerUnavailable(MaintenanceError):
+    """The Prefect server cannot be asked; the text says why, and what to do."""
+
+    def __init__(self, cause: str, action: str) -> None:
+        """Keep the two apart for those who show them so."""
+        super().__init__(f"{cause}; {action}")
+        self.cause = cause
+        self.action = action
+
+
+@contextmanager
+def server(retries: int = RETRIES) -> Iterator[SyncPrefectClient]:
+    """Ask the server that PREFECT_API_URL names; an answer may take five seconds.
+
+    One that says that it is busy (SQLite does while somebody writes) is asked again, after 2, 4 and
+    8 seconds; one that nobody listens for is not.
+
+    Raises:
+        ServerUnavailable: there is none, or it does not answer as it should.
+    """
+    if not PREFECT_API_URL.value():
+        raise ServerUnavailable(
+            "PREFECT_API_URL is not set, so nothing is scheduled",
+            "set it to the server's address, like http://127.0.0.1:4200/api",
+        )
+    impatient = {
+        PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS,
+        PREFECT_CLIENT_MAX_RETRIES: retries,
+        PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
+    }
+    try:
+        with temporary_settings(impatient), get_client(sync_client=True) as client:
+            yield client
+    except PrefectHTTPStatusError as error:
+        raise _refusal(error.response.status_code) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise ServerUnavailable(
+            f"no Prefect server answers at {address()} ({type(error).__name__})",
+            "see that it runs and that PREFECT_API_URL is right",
+        ) from None
+
+
+def address() -> str:
+    """Return the server's address without a user's name and password."""
+    parts = urlsplit(PREFECT_API_URL.value() or "")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _refusal(status: int) -> ServerUnavailable:
+    if status in REFUSED:
+        return ServerUnavailable(
+            f"the Prefect server at {address()} refuses us ({status})",
+            "set PREFECT_API_AUTH_STRING as the server has it",
+        )
+    return ServerUnavailable(
+        f"the Prefect server at {address()} answered {status}", "look into its log"
+    )

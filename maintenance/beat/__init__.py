@@ -1,0 +1,1 @@
+"""The schedules of Celery Beat, as they are in the application's database."""

@@ -1,0 +1,119 @@
+"""Celery's crontab lines as cron lines.
+
+They look alike and differ in four things. Celery counts ranges around the end (`22-4`, `fri-mon`),
+knows whole names of days and months, has no 7 for Sunday, and starts a run only on days on which
+the day of the month *and* the day of the week fit, where cron is content with one of them.
+"""
+
+import re
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from maintenance.errors import MaintenanceError
+
+DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+MONTHS = (
+    *("jan", "feb", "mar", "apr", "may", "jun"),
+    *("jul", "aug", "sep", "oct", "nov", "dec"),
+)
+NAME_LETTERS = 3
+PART = re.compile(r"(?P<first>\*|\w+)(-(?P<last>\w+))?(/(?P<step>[0-9]+))?")
+
+
+class UnreadableCrontab(MaintenanceError):
+    """A line is none that Celery understands; the text says which field."""
+
+
+@dataclass(frozen=True)
+class Crontab:
+    """When a task is due.
+
+    Attributes:
+        cron: five fields, in the order of cron.
+        timezone: the zone that they are meant in.
+        day_or: whether one fitting day is enough when both kinds are restricted, as in cron.
+    """
+
+    cron: str
+    timezone: str
+    day_or: bool = True
+
+    def __str__(self) -> str:
+        """Write it as in a table."""
+        return f"{self.cron} {self.timezone}" + ("" if self.day_or else ", days of both kinds")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a line: its name, its smallest and largest number, and names for numbers."""
+
+    name: str
+    smallest: int
+    largest: int
+    names: tuple[str, ...] = ()
+
+    def translate(self, text: str) -> str:
+        """Return the field as cron has it: as it is, or as a list of numbers.
+
+        Raises:
+            UnreadableCrontab: Celery would not understand it.
+        """
+        parts = [self._part(part.strip()) for part in text.split(",")]
+        return ",".join(parts)
+
+    def _part(self, text: str) -> str:
+        found = PART.fullmatch(text)
+        if not found:
+            raise self._unreadable(text)
+        first, last, step = found["first"], found["last"], found["step"]
+        if step is not None and int(step) == 0:
+            raise self._unreadable(text)
+        if first == "*":
+            if last is not None:
+                raise self._unreadable(text)
+            return text if step is None else f"*/{int(step)}"
+        start = self._number(first)
+        if last is None:
+            if step is not None:
+                raise self._unreadable(text)
+            return str(start)
+        end = self._number(last)
+        if end >= start:
+            return f"{start}-{end}" + ("" if step is None else f"/{int(step)}")
+        around = [*range(start, self.largest + 1), *range(self.smallest, end + 1)]
+        return ",".join(map(str, sorted(around[:: int(step or 1)])))
+
+    def _number(self, text: str) -> int:
+        if text.isdecimal() and self.smallest <= int(text) <= self.largest:
+            return int(text)
+        short = text[:NAME_LETTERS].lower()
+        if short in self.names:
+            return self.names.index(short) + self.smallest
+        raise self._unreadable(text)
+
+    def _unreadable(self, text: str) -> UnreadableCrontab:
+        return UnreadableCrontab(f"{self.name} {text[:40]!r} cannot be read")
+
+
+FIELDS = (
+    Field("minute", 0, 59),
+    Field("hour", 0, 23),
+    Field("day of the month", 1, 31),
+    Field("month", 1, 12, MONTHS),
+    Field("day of the week", 0, 6, DAYS),
+)
+
+
+def to_crontab(fields: tuple[str, str, str, str, str], timezone: str) -> Crontab:
+    """Translate Celery's fields, in the order of cron.
+
+    Raises:
+        UnreadableCrontab: a field or the time zone cannot be understood.
+    """
+    translated = [field.translate(text) for field, text in zip(FIELDS, fields, strict=True)]
+    try:
+        ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UnreadableCrontab(f"time zone {timezone[:40]!r} is not known") from None
+    _, _, day, _, weekday = translated
+    return Crontab(" ".join(translated), timezone, day_or="*" in (day, weekday))

@@ -1,0 +1,1 @@
+"""What `python -m maintenance check` looks at here: the database, the storage, the engine."""

@@ -1,0 +1,123 @@
+"""`python -m maintenance`: what only this project can tell about its own set-up (SPEC 9).
+
+check: is everything there that the jobs need? status: when did each job run, and what is overdue?
+import-beat-schedules: take over the schedules of Celery Beat.
+
+A command line stands above the layers that it shows, so this one module of the package imports
+from all of them, and nothing imports it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from deployments.beat import import_schedules
+from deployments.checking import deployment_checks
+from deployments.status import as_json, as_table, read_status
+from maintenance.checks.database import DATABASE, GRANTS, INDEXES, TABLES, database_check
+from maintenance.checks.engine import ENGINE, engine_check
+from maintenance.checks.finding import (
+    Check,
+    Finding,
+    Level,
+    carry_out,
+    error,
+    not_checked,
+    ok,
+)
+from maintenance.checks.storage import storage_checks
+from maintenance.errors import MaintenanceError, SettingsError
+from maintenance.settings import settings
+
+OK, WRONG = 0, 1
+SETTINGS, STORAGE = "settings", "storage"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit status."""
+    options = _parse(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except MaintenanceError as problem:
+        print(f"python -m maintenance: {' '.join(str(problem).split())}", file=sys.stderr)
+        return WRONG
+
+
+def find() -> list[Finding]:
+    """Carry out the whole preflight."""
+    own, checks = _own_checks()
+    return [*own, *carry_out([*checks, *deployment_checks()])]
+
+
+def _own_checks() -> tuple[list[Finding], list[Check]]:
+    try:
+        current = settings()
+    except SettingsError as problem:
+        action = "docs/operating.md has all variables"
+        names = (DATABASE, TABLES, GRANTS, INDEXES, STORAGE, ENGINE)
+        found = error(SETTINGS, " ".join(str(problem).split()), action)
+        return [found, *not_checked(names, "the settings are wrong")], []
+    checks = [database_check(current), *storage_checks(current), engine_check(current)]
+    target = current.deployment_target or "not set"
+    found = ok(
+        SETTINGS, f"storage is {current.data_storage_backend}, DEPLOYMENT_TARGET is {target}"
+    )
+    return [found], checks
+
+
+def _check(options: argparse.Namespace) -> int:
+    findings = find()
+    failed = any(one.level is Level.ERROR for one in findings)
+    if options.json:
+        checks = [one.as_json() for one in findings]
+        print(json.dumps({"ok": not failed, "checks": checks}))
+    else:
+        print("\n".join(str(one) for one in findings))
+    return WRONG if failed else OK
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = read_status()
+    if options.json:
+        print(json.dumps(as_json(status)))
+    else:
+        print(as_table(status))
+        for problem in status.problems:
+            print(f"python -m maintenance: {problem}", file=sys.stderr)
+    return WRONG if status.problems else OK
+
+
+def _import(options: argparse.Namespace) -> int:
+    done = import_schedules(dry_run=options.dry_run)
+    made = "Would change" if options.dry_run else "Changed"
+    parts = ((made, done.changes.made), ("As in Beat already", done.changes.kept))
+    for title, lines in (*parts, ("Left", done.left), ("Not deployed", done.missing)):
+        if lines or title == made:
+            print("\n".join((f"{title}:", *(f"  {line}" for line in lines or ["nothing"]))))
+    if done.missing:
+        print("python -m maintenance: run `python -m deployments` first", file=sys.stderr)
+    return WRONG if done.missing else OK
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m maintenance",
+        description=__doc__,
+        epilog="Exit status: 0 all is well, 1 something is not, 2 bad options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="look at everything that the jobs need")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(command=_check)
+    status = commands.add_parser("status", help="list the jobs with their runs and backlog")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(command=_status)
+    beat = commands.add_parser(
+        "import-beat-schedules", help="take over what was edited in Celery Beat"
+    )
+    beat.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    beat.set_defaults(command=_import)
+    return parser.parse_args(arguments)

@@ -1,0 +1,83 @@
+"""A Prefect server with all deployments, shared by the tests that look at it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.environment import clean_environment
+from deployments.names import WORK_POOL
+from deployments.processes import wait_until
+from deployments.servers import PrefectServer
+from flows.jobs import JOBS
+from tests.support.jobs_on_server import scheduled_jobs
+from tests.support.prefect_server import (
+    ask,
+    automations,
+    deployments,
+    edit_schedule,
+    schedules,
+)
+
+APPLY_SECONDS = 90
+SETTLED_SECONDS = 60
+SCHEDULER = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2"}
+"""After an edit Prefect makes new runs within a minute; the tests do not wait so long."""
+
+
+@pytest.fixture(scope="session")
+def deployed_server() -> Iterator[PrefectServer]:
+    """A server that `python -m deployments` has set up. Nobody serves its work pool."""
+    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+        home = Path(name)
+        environment = clean_environment(os.environ, home) | SCHEDULER
+        with PrefectServer(home, home, environment) as running:
+            running.wait_until_ready()
+            subprocess.run(
+                [sys.executable, "-m", "deployments"],
+                env=clean_environment(os.environ, home) | running.client_settings,
+                check=True,
+                capture_output=True,
+                timeout=APPLY_SECONDS,
+            )
+            yield running
+
+
+@pytest.fixture
+def deployed(deployed_server: PrefectServer) -> Iterator[PrefectServer]:
+    """The same; this process's own Prefect client asks it."""
+    address = deployed_server.client_settings["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: address}):
+        yield deployed_server
+
+
+@pytest.fixture
+def restored(deployed: PrefectServer) -> Iterator[PrefectServer]:
+    """The same for tests that edit what was deployed: afterwards all is as it was."""
+    yield deployed
+    as_it_was(deployed)
+
+
+def as_it_was(server: PrefectServer) -> None:
+    """Undo what operators do, and wait until the server has made the coming runs anew."""
+    ask(server, "PATCH", f"/work_pools/{WORK_POOL}", {"is_paused": False})
+    for name, found in automations(server).items():
+        if "(example)" not in name:
+            ask(server, "PATCH", f"/automations/{found[0]['id']}", {"enabled": True})
+    edited = schedules(server)
+    for job, deployment in deployments(server).items():
+        path = f"/deployments/{deployment['id']}"
+        if deployment["paused"]:
+            ask(server, "PATCH", path, {"paused": False})
+        for one in deployment["schedules"]:
+            if one["slug"] != job:
+                ask(server, "DELETE", f"{path}/schedules/{one['id']}")
+        if (JOBS[job].schedule, "UTC", True) not in edited[job]:
+            cron = {"cron": JOBS[job].schedule, "timezone": "UTC", "day_or": True}
+            edit_schedule(server, job, {"schedule": cron, "active": True})
+    wait_until(lambda: scheduled_jobs(server) == set(JOBS), SETTLED_SECONDS, "coming runs", [])

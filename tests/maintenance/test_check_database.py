@@ -1,0 +1,174 @@
+"""The preflight of the database: what is missing is named, and whom it concerns."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import URL, text
+
+from maintenance import schema
+from maintenance.access import ACCESS
+from maintenance.checks.database import (
+    DATABASE,
+    GRANTS,
+    INDEXES,
+    SEARCHED,
+    TABLES,
+    database_check,
+)
+from maintenance.checks.finding import Finding, Level, carry_out
+from maintenance.database import dispose_engines
+from maintenance.embedded import EmbeddedServer
+from maintenance.grants import grants
+from maintenance.settings import Settings, load_settings
+from tests.support.validibot import Validibot
+
+ROLE = "preflight"
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    return {one.name: one for one in carry_out([database_check(settings)])}
+
+
+def levels(findings: dict[str, Finding]) -> dict[str, str]:
+    return {name: str(one.level) for name, one in findings.items()}
+
+
+def change(validibot: Validibot, statement: str) -> None:
+    with validibot.engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+@pytest.fixture(scope="module")
+def role(server: EmbeddedServer) -> Iterator[str]:
+    address = server.url("postgres").render_as_string(hide_password=False)
+    with psycopg.connect(address, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
+        yield ROLE
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(ROLE)))
+
+
+@pytest.fixture
+def limited(role: str, environment: Settings, database_url: URL) -> Iterator[Settings]:
+    """The settings with a role that has no rights yet."""
+    url = database_url.set(username=role).render_as_string(hide_password=False)
+    yield load_settings(DATABASE_URL=url, STORAGE_ROOT=environment.storage_root)
+    dispose_engines()
+
+
+def test_all_is_well_for_the_role_of_the_documentation(
+    limited: Settings, role: str, validibot: Validibot
+) -> None:
+    change(validibot, grants(role, ACCESS))
+    before = validibot.snapshot()
+    findings = found(limited)
+    assert levels(findings) == dict.fromkeys((DATABASE, TABLES, GRANTS, INDEXES), "ok")
+    assert f"role {role}" in findings[DATABASE].text
+    assert "schema public" in findings[DATABASE].text
+    assert validibot.snapshot() == before
+
+
+def test_a_right_that_is_missing_is_named_with_the_jobs_that_need_it(
+    limited: Settings, role: str, validibot: Validibot
+) -> None:
+    change(validibot, grants(role, ACCESS))
+    change(validibot, f"REVOKE DELETE ON django_session FROM {role}")
+    change(validibot, f"REVOKE SELECT (ctid) ON core_idempotencykey FROM {role}")
+    change(validibot, f"REVOKE UPDATE (name, content) ON submissions_submission FROM {role}")
+    findings = found(limited)
+    assert levels(findings) == {DATABASE: "ok", TABLES: "ok", GRANTS: "error", INDEXES: "ok"}
+    assert findings[GRANTS].text == (
+        "the role lacks SELECT (ctid) ON core_idempotencykey, DELETE ON django_session,"
+        " UPDATE (content, name) ON submissions_submission (needed by purge-expired-submissions,"
+        " process-purge-retries, cleanup-idempotency-keys, clear-sessions)"
+    )
+    assert "docs/database-role.sql" in findings[GRANTS].action
+
+
+def test_a_role_without_any_right_still_sees_that_the_tables_are_there(
+    limited: Settings, validibot: Validibot
+) -> None:
+    findings = found(limited)
+    assert levels(findings) == {DATABASE: "ok", TABLES: "ok", GRANTS: "error", INDEXES: "ok"}
+    assert "more (needed by " in findings[GRANTS].text
+    assert all(job in findings[GRANTS].text for job in ACCESS)
+
+
+def test_columns_and_tables_that_are_missing_are_named(
+    environment: Settings, validibot: Validibot
+) -> None:
+    change(validibot, "ALTER TABLE submissions_submission RENAME expires_at TO expires")
+    change(validibot, "ALTER TABLE django_session RENAME TO sessions")
+    findings = found(environment)
+    assert levels(findings) == {DATABASE: "ok", TABLES: "error", GRANTS: "ok", INDEXES: "warning"}
+    assert findings[TABLES].text == (
+        "missing: table django_session, column submissions_submission.expires_at"
+        " (used by purge-expired-submissions, purge-expired-outputs, process-purge-retries,"
+        " cleanup-stuck-runs, clear-sessions)"
+    )
+
+
+def test_tables_in_a_schema_that_is_not_looked_into_are_told(
+    environment: Settings, validibot: Validibot
+) -> None:
+    change(validibot, "CREATE SCHEMA elsewhere")
+    change(validibot, "ALTER TABLE django_session SET SCHEMA elsewhere")
+    finding = found(environment)[TABLES]
+    assert finding.text == "missing: table django_session (used by clear-sessions)"
+    assert "in schema elsewhere" in finding.action
+
+
+def test_an_index_that_is_missing_is_a_warning_with_the_statement_that_makes_it(
+    environment: Settings, validibot: Validibot
+) -> None:
+    change(validibot, "DROP INDEX django_session_expire_date_a5c62663")
+    change(validibot, "DROP INDEX submissions_submission_expires_at_df040673")
+    findings = found(environment)
+    assert levels(findings) == {DATABASE: "ok", TABLES: "ok", GRANTS: "ok", INDEXES: "warning"}
+    assert findings[INDEXES].text == "2 are missing, so that jobs work slowly"
+    statements = findings[INDEXES].action.split("; ")
+    assert statements == [
+        "CREATE INDEX CONCURRENTLY ON submissions_submission (expires_at)",
+        "CREATE INDEX CONCURRENTLY ON django_session (expire_date)",
+    ]
+    for statement in statements:
+        change(validibot, statement.replace(" CONCURRENTLY", ""))
+    assert found(environment)[INDEXES].level is Level.OK
+
+
+def test_every_search_that_is_looked_at_is_one_of_declared_columns() -> None:
+    for table, column in SEARCHED:
+        assert column in schema.metadata.tables[table].columns
+        assert any(column in access.select.get(table, ()) for access in ACCESS.values())
+
+
+def test_a_database_that_may_not_be_written_is_an_error(
+    limited: Settings, role: str, validibot: Validibot
+) -> None:
+    change(validibot, grants(role, ACCESS))
+    change(validibot, f"ALTER ROLE {role} SET default_transaction_read_only = on")
+    findings = found(limited)
+    change(validibot, f"ALTER ROLE {role} RESET default_transaction_read_only")
+    assert levels(findings) == {DATABASE: "error", TABLES: "ok", GRANTS: "ok", INDEXES: "ok"}
+    assert findings[DATABASE].text.endswith("it is read only for this role")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://u:hidden-password@127.0.0.1:1/x", "Connection refused"),
+        ("postgresql://u:hidden-password@nowhere.invalid/x", "nowhere.invalid"),
+    ],
+)
+def test_a_database_that_is_away_is_one_error_and_tells_no_password(url: str, words: str) -> None:
+    findings = found(load_settings(DATABASE_URL=url))
+    dispose_engines()
+    assert levels(findings) == {
+        DATABASE: "error",
+        TABLES: "warning",
+        GRANTS: "warning",
+        INDEXES: "warning",
+    }
+    assert words in findings[DATABASE].text
+    assert "hidden-password" not in str(findings)
