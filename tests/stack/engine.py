@@ -1,0 +1,40 @@
+"""Containers beside the stack: they see the engine's own loopback and processes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from docker import APIClient
+
+ONCE_SECONDS = 60
+
+
+@contextmanager
+def running(client: APIClient, image: str, command: Sequence[str], **options: Any) -> Iterator[str]:
+    """Run a container on the engine's host network for as long as the block lasts."""
+    host = client.create_host_config(network_mode="host", **options)
+    made = client.create_container(image, list(command), user="0", host_config=host)
+    identifier: str = made["Id"]
+    try:
+        client.start(identifier)
+        yield identifier
+    finally:
+        client.remove_container(identifier, v=True, force=True)
+
+
+def run_once(client: APIClient, image: str, command: Sequence[str], **options: Any) -> str:
+    """Run a command to its end, and return what it printed; it must end well."""
+    with running(client, image, command, **options) as identifier:
+        status = client.wait(identifier, timeout=ONCE_SECONDS)["StatusCode"]
+        said = bytes(client.logs(identifier)).decode()
+    assert status == 0, said
+    return said
+
+
+def execute(client: APIClient, container: str, command: Sequence[str]) -> str:
+    """Run a command in a container that is running, and return what it printed."""
+    made = client.exec_create(container, list(command))
+    said = bytes(client.exec_start(made["Id"])).decode()
+    status = client.exec_inspect(made["Id"])["ExitCode"]
+    assert status == 0, said
+    return said.strip()

@@ -1,0 +1,169 @@
+"""What compose.yaml, .env.example and the Dockerfile promise, without an engine."""
+
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from prefect.settings import Settings as PrefectSettings
+from prefect.settings.legacy import _get_settings_fields
+from ruamel.yaml import YAML
+
+from deployments.names import PREFECT_FILE
+from deployments.servers import SERVER_SETTINGS
+from deployments.settings import DeploymentSettings
+from maintenance.settings import Settings
+from tests.stack.stand_ins import ROOT, STAND_INS, python_image
+
+TEXT = (ROOT / "compose.yaml").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+INSTALLATION = (ROOT / "docs" / "installation.md").read_text()
+STACK: dict[str, Any] = YAML(typ="safe").load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = STACK["services"]
+
+ONE_SHOT = {"upgrade", "deploy", "demo-data"}
+DATABASES = {"database", "demo-database"}
+OURS = SERVICES.keys() - DATABASES
+USED = re.compile(r"\$\{([A-Z_]+)(?:(:[-?])([^}]*))?\}")
+GIVEN = dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+
+
+def environment(service: str) -> dict[str, str]:
+    found: dict[str, str] = SERVICES[service].get("environment", {})
+    return found
+
+
+def test_every_variable_is_explained_and_required_or_has_the_default_that_is_told() -> None:
+    uses = set(USED.findall(TEXT))
+    assert {name for name, _, _ in uses} | {"COMPOSE_PROJECT_NAME"} == GIVEN.keys()
+    for name, kind, default in uses:
+        if kind == ":?":
+            assert GIVEN[name] == "", name
+            assert default == f"{name} is not set, see .env.example"
+        else:
+            assert (kind, GIVEN[name]) == (":-", default), name
+
+
+def test_nothing_secret_is_in_the_files() -> None:
+    secret = re.compile(r"PASSWORD|AUTH_STRING|DATABASE_URL|SECRET|TOKEN|KEY")
+    for name, value in GIVEN.items():
+        assert not (secret.search(name) and value), name
+    for service in SERVICES:
+        for name, value in environment(service).items():
+            if secret.search(name):
+                assert USED.fullmatch(value) or "@demo-database/" in value, (service, name)
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_environment_names_known_settings(service: str) -> None:
+    known = set(_get_settings_fields(PrefectSettings)) | {"HOME"}
+    for model in (Settings, DeploymentSettings):
+        known |= {str(field.validation_alias) for field in model.model_fields.values()}
+    official = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "POSTGRES_HOST_AUTH_METHOD"}
+    assert environment(service).keys() <= (official if service in DATABASES else known)
+
+
+def test_the_server_has_what_the_rescue_of_runs_needs() -> None:
+    quick = "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS"
+    needed = {name: value for name, value in SERVER_SETTINGS.items() if name != quick}
+    image = dict(re.findall(r"^\s+(PREFECT_\w+)=(\S+)", DOCKERFILE, re.MULTILINE))
+    assert needed.items() <= (environment("server") | image).items()
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_service_is_bounded_and_unprivileged(service: str) -> None:
+    one = SERVICES[service]
+    assert "privileged" not in one
+    assert "network_mode" not in one
+    assert "pid" not in one
+    assert one["security_opt"] == ["no-new-privileges:true"]
+    assert (one["cap_drop"] == ["ALL"]) if service in OURS else ("cap_drop" not in one)
+    assert one["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert one["restart"] == ("no" if service in ONE_SHOT else "unless-stopped")
+    if service not in ONE_SHOT:
+        assert one["mem_limit"]
+
+
+def test_every_service_that_stays_has_a_health_check() -> None:
+    for service, one in SERVICES.items():
+        if service in ONE_SHOT | {"watch"}:
+            assert one["healthcheck"] == {"disable": True}
+        elif service == "worker":
+            assert "healthcheck" not in one  # the image's own
+            assert "HEALTHCHECK" in DOCKERFILE
+        else:
+            assert one["healthcheck"]["test"][0] == "CMD"
+
+
+def test_one_port_is_published_and_on_the_loopback() -> None:
+    ports = [port for one in SERVICES.values() for port in one.get("ports", [])]
+    assert ports == ["127.0.0.1:${PREFECT_PORT:-4200}:4200"]
+
+
+def test_only_the_worker_has_the_engine_and_the_files_of_validibot() -> None:
+    having = {name: str(one.get("volumes")) for name, one in SERVICES.items()}
+    assert {name for name, volumes in having.items() if "docker.sock" in volumes} == {"worker"}
+    files = {name for name, volumes in having.items() if "validibot-storage" in volumes}
+    assert files == {"worker", "demo-data"}
+
+
+def test_what_is_validibots_is_never_removed_with_the_stack() -> None:
+    assert STACK["volumes"]["validibot-storage"]["external"] is True
+    assert STACK["networks"]["validibot"]["external"] is True
+
+
+def test_only_the_demo_has_a_profile() -> None:
+    profiles = {name: one.get("profiles") for name, one in SERVICES.items()}
+    demo = {name for name in SERVICES if name.startswith("demo-")}
+    assert {name for name, found in profiles.items() if found == ["demo"]} == demo
+    assert {name for name, found in profiles.items() if found is None} == SERVICES.keys() - demo
+
+
+def test_images_have_a_version_and_ours_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = f"${{MAINTENANCE_IMAGE:-validibot-maintenance:{project['version']}}}"
+    images = {service: one["image"] for service, one in SERVICES.items()}
+    assert {images[service] for service in OURS} == {ours}
+    others = {images[service] for service in DATABASES} | {python_image()}
+    assert others == STAND_INS.keys()
+    assert all(re.search(r":\d", image) for image in others)
+
+
+def test_the_image_holds_the_packages_and_prefect_yaml() -> None:
+    copied = set(re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE))
+    files = {name for line in copied for name in line.split()}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    packages = set(wheel["targets"]["wheel"]["packages"])
+    assert packages | {PREFECT_FILE.name, "pyproject.toml"} < files
+    sent = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert set(sent) == files
+    assert "PYTHONDONTWRITEBYTECODE" not in DOCKERFILE
+    assert re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE) == ["maintenance"]
+
+
+def test_the_build_backend_and_all_that_it_needs_is_taken_from_the_lock() -> None:
+    (names,) = re.findall(r"/\^\(([a-z|-]+)\)==/", DOCKERFILE)
+    locked = re.findall(r"^([a-z-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert "hatchling" in names.split("|")
+    assert set(names.split("|")) <= set(locked)
+
+
+def test_the_guide_tells_a_demo_that_is_complete() -> None:
+    (block,) = re.findall(r"with this `\.env`:\n\n```\n(.*?)```", INSTALLATION, re.DOTALL)
+    given = dict(line.split("=", maxsplit=1) for line in block.splitlines())
+    required = {name for name, kind, _ in USED.findall(TEXT) if kind == ":?"}
+    assert required <= given.keys() <= GIVEN.keys()
+    assert (ROOT / given["VALIDIBOT_ENV_FILE"]).is_file()
+
+
+def test_the_guide_names_services_and_variables_that_exist() -> None:
+    for service in re.findall(
+        r"docker compose (?:exec|logs|run|stop) (?:-\S+ )*(\S+)", INSTALLATION
+    ):
+        assert service in SERVICES
+    ours = r"`((?:PREFECT|VALIDIBOT|DOCKER|MAINTENANCE)_[A-Z_]+)[`=]"
+    for name in re.findall(ours, INSTALLATION):
+        assert name in GIVEN or name == "DOCKER_HOST", name
+    for name in re.findall(r"`?(PIP_[A-Z_]+)`?", INSTALLATION):
+        assert f"ARG {name}\n" in DOCKERFILE
