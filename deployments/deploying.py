@@ -122,12 +122,16 @@ def _create(
         flow_id=client.create_flow_from_name(declared.flow.name),
         name=declared.name,
         schedules=schedules,
+        version=declared.flow.version,
         **_wanted(declared),
     )
 
 
 def _wanted(declared: DeclaredDeployment) -> dict[str, Any]:
-    """Return the fields of a deployment as prefect.yaml and its flow say them."""
+    """Return the fields of a deployment as prefect.yaml and its flow say them.
+
+    Not its version: `prefect deploy` takes that of the checkout's commit where it finds one.
+    """
     flow = declared.flow
     limit = declared.concurrency_limit
     fields = {
@@ -140,7 +144,6 @@ def _wanted(declared: DeclaredDeployment) -> dict[str, Any]:
         "parameter_openapi_schema": parameter_schema(flow).model_dump(exclude_unset=True),
         "pull_steps": [],
         "tags": list(declared.tags),
-        "version": flow.version,
         "work_pool_name": declared.work_pool.name,
     }
     return fields if declared.parameters is None else fields | {"parameters": declared.parameters}

@@ -16,7 +16,6 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 EVENTS = {
     "prefect.flow-run.ItemsFailed",
     "validibot-maintenance.retry-alert",
-    "validibot-maintenance.approval-needed",
     "validibot-maintenance.throttled",
     "validibot-maintenance.not-run",
 }

@@ -130,6 +130,7 @@ def test_the_first_apply_sets_everything_up_and_the_second_changes_nothing(
 
 
 def test_prefect_deploy_alone_makes_the_same_deployments(prefect: PrefectServer) -> None:
+    apply(prefect)
     prefect_deploy(prefect)
     assert {name: len(found) for name, found in schedules(prefect).items()} == dict.fromkeys(
         JOBS, 1

@@ -10,7 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
-from prefect.states import Running
+from prefect.states import Pending, Running
 
 from deployments.automations.rescue import DEAD_INFRASTRUCTURE
 from deployments.processes import wait_until
@@ -102,6 +102,20 @@ def test_a_run_that_was_not_heard_of_is_marked_as_crashed_and_not_by_a_word_that
     client.delete_flow_run(ours.id)
 
 
+def test_a_run_that_died_before_it_was_running_is_marked_too(
+    client: SyncPrefectClient, deployment: str
+) -> None:
+    made = client.create_flow_run_from_deployment(deployment)  # type: ignore[arg-type]
+    client.set_flow_run_state(made.id, Pending(), force=True)
+    ours = deployed(client, deployment)
+    since = state_of(client, made).timestamp
+    assert mark_silent(client, ours, since + SOON, HEARTBEAT) == []
+    (marked,) = mark_silent(client, ours, since + LATE, HEARTBEAT)
+    assert marked.id == made.id
+    assert state_of(client, made).is_crashed()
+    client.delete_flow_run(ours.id)
+
+
 def test_a_run_by_hand_may_be_silent_for_longer(
     prefect_server: PrefectServer, client: SyncPrefectClient, deployment: str
 ) -> None:
@@ -121,7 +135,7 @@ def test_another_job_and_another_deployment_are_left_alone(
     made = {"name": "two", "flow_id": flow_id, "entrypoint": "nowhere.some_job"}
     elsewhere = str(ask(prefect_server, "POST", "/deployments/", made)["id"])
     others = [by_hand(client, another_job), deployed(client, elsewhere)]
-    waiting = client.create_flow_run(some_job)
+    waiting = client.create_flow_run_from_deployment(deployment)  # type: ignore[arg-type]
     ours = deployed(client, deployment)
     for other in others:
         heard(prefect_server, other)

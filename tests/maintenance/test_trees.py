@@ -235,8 +235,8 @@ def test_somebody_who_keeps_writing_ends_the_removal_cleanly(store: LocalStore, 
             path = f"runs/1/2/sub{number % 7}/{number}"
             try:
                 make_files(root, [path])
-            except FileNotFoundError:
-                continue  # Its directory was just removed.
+            except (FileNotFoundError, FileExistsError):
+                continue  # Its directory was just removed, perhaps while it was being made.
             written.add(path)
             number += 1
 
