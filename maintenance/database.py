@@ -61,9 +61,9 @@ def session_parameters(settings: Settings) -> dict[str, str]:
     Their names are spelled as in pg_settings, which `configure` looks them up in.
     """
     return {
-        "lock_timeout": _milliseconds(settings.lock_timeout_seconds),
-        "statement_timeout": _milliseconds(settings.statement_timeout_seconds),
-        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_timeout_seconds),
+        "lock_timeout": milliseconds(settings.lock_timeout_seconds),
+        "statement_timeout": milliseconds(settings.statement_timeout_seconds),
+        "idle_in_transaction_session_timeout": milliseconds(settings.idle_timeout_seconds),
         # A backend whose client was killed gives up within seconds, and with it its locks.
         "client_connection_check_interval": "2000",
         "tcp_keepalives_idle": "30",
@@ -110,5 +110,6 @@ def database_clock(connection: Connection) -> datetime:
     return now
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """Return a time-out as PostgreSQL takes it; never 0, which would mean none."""
     return str(max(1, round(seconds * 1000)))

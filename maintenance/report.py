@@ -1,6 +1,7 @@
 """What a run did: the typed report of SPEC 2.7, and the tally that its batches add up to."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -65,6 +66,11 @@ class BatchResult:
     newest: datetime | None = None
     throttled: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def selecting(cls, numbers: Sequence[int]) -> Self:
+        """Return the result that begins with items being selected, given their identifiers."""
+        return cls(selected=len(numbers), fingerprint=sum(numbers) % FINGERPRINT_MODULUS)
 
     def fail(self, item: str, cause: str) -> None:
         """Record one item's failure."""

@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import text as sql
 
+from maintenance.database import milliseconds
 from maintenance.errors import LockTimeout, TransientDatabaseError
 from maintenance.report import BatchResult
 from tasks.delete_shapes import Due, Stretch, Times
@@ -35,7 +36,7 @@ def prepare(connection: Connection, longest_seconds: float) -> None:
             " set_config('statement_timeout', :longest, true),"
             " set_config('synchronous_commit', 'off', true)"
         ),
-        {"lock": _milliseconds(LOCK_TIMEOUT_SECONDS), "longest": _milliseconds(longest_seconds)},
+        {"lock": milliseconds(LOCK_TIMEOUT_SECONDS), "longest": milliseconds(longest_seconds)},
     )
 
 
@@ -150,7 +151,3 @@ def _by_claim(due: Due, scope: ColumnElement[bool], at_most: int | None) -> Dele
     if at_most is not None:
         claim = claim.order_by(due.expiring.time)
     return delete(table).where(ctid == any_(func.array(claim.scalar_subquery())))
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{max(1, round(seconds * 1000))}ms"

@@ -12,7 +12,7 @@ from sqlalchemy import text as sql
 
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
-from maintenance.database import engine_for, transaction
+from maintenance.database import engine_for, milliseconds, transaction
 from maintenance.errors import DatabaseError, ParameterError, TransientDatabaseError
 from maintenance.expiring import ExpiringTable
 from maintenance.indexes import missing_indexes
@@ -184,5 +184,5 @@ def _age(cutoff: Cutoff, oldest: datetime | None) -> float | None:
 def _give_up_after(connection: Connection, seconds: float) -> None:
     connection.execute(
         sql("SELECT set_config('statement_timeout', :longest, true)"),
-        {"longest": f"{round(seconds * 1000)}ms"},
+        {"longest": milliseconds(seconds)},
     )

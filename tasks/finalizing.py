@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, and_, false, func, or_, select
 from maintenance.database import transaction
 from maintenance.errors import LockTimeout, RowRefused
 from maintenance.evidence import Manifest, Run, manifest
-from maintenance.report import FINGERPRINT_MODULUS, BatchResult
+from maintenance.report import BatchResult
 from maintenance.schema import evidence
 from maintenance.schema.vocabulary import ErrorCategory, RunStatus
 from maintenance.storage.layout import Stores
@@ -157,7 +157,7 @@ def _finish(engine: Engine, receipts: Mapping[UUID, Receipt], ids: Sequence[UUID
 def _finish_locked(
     connection: Connection, receipts: Mapping[UUID, Receipt], ids: Sequence[UUID]
 ) -> BatchResult:
-    result = _selected(ids)
+    result = BatchResult.selecting([run_id.int for run_id in ids])
     locked = lock_timed_out(connection, ids)
     if locked:
         lacking = [receipts[run_id] for run_id in locked if run_id in receipts]
@@ -174,7 +174,7 @@ def _finish_locked(
 
 
 def _alone(engine: Engine, run_id: UUID, fault: Fault) -> BatchResult:
-    result = _selected([run_id])
+    result = BatchResult.selecting([run_id.int])
     if isinstance(fault, LockTimeout):
         result.deferred = 1
         return result
@@ -183,8 +183,3 @@ def _alone(engine: Engine, run_id: UUID, fault: Fault) -> BatchResult:
     with suppress(RowRefused, LockTimeout), transaction(engine) as connection:
         result.rows[evidence.name] += write_failures(connection, {run_id: str(fault)})
     return result
-
-
-def _selected(ids: Sequence[UUID]) -> BatchResult:
-    fingerprint = sum(run_id.int for run_id in ids) % FINGERPRINT_MODULUS
-    return BatchResult(selected=len(ids), fingerprint=fingerprint)

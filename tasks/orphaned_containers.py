@@ -162,7 +162,7 @@ def count_orphans(cutoff: Cutoff, options: OrphanOptions) -> Overdue:
 
 def previewed(chosen: Sequence[ManagedContainer]) -> BatchResult:
     """Return the result of a dry run."""
-    return BatchResult(selected=len(chosen), fingerprint=_fingerprint(chosen))
+    return _selected(chosen)
 
 
 def _choose(cutoff: Cutoff, options: OrphanOptions) -> Selection:
@@ -204,7 +204,7 @@ def _runs_of(containers: Sequence[ManagedContainer], job: str) -> Runs:
 def _remove(
     engine: ContainerEngine, batch: Sequence[ManagedContainer], options: OrphanOptions
 ) -> BatchResult:
-    result = BatchResult(selected=len(batch), fingerprint=_fingerprint(batch))
+    result = _selected(batch)
     if options.remove_all and options.ask_database and not options.force:
         known = _runs_of(batch, options.job)
         idle = [container for container in batch if not in_use(container, known)]
@@ -237,5 +237,5 @@ def _check_engine(engine: ContainerEngine, removals: Sequence[Removal]) -> None:
         engine.ping()
 
 
-def _fingerprint(containers: Sequence[ManagedContainer]) -> int:
-    return sum(int(container.id, 16) for container in containers)
+def _selected(containers: Sequence[ManagedContainer]) -> BatchResult:
+    return BatchResult.selecting([int(container.id, 16) for container in containers])

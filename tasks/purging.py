@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Select
 
 from maintenance.database import engine_for, transaction
 from maintenance.errors import LockTimeout, RowRefused
-from maintenance.report import FINGERPRINT_MODULUS, BatchResult
+from maintenance.report import BatchResult
 from maintenance.retention import submission_deadline
 from maintenance.schema import submissions
 from maintenance.settings import settings
@@ -147,8 +147,7 @@ def claimed(connection: Connection, claim: Select[Any]) -> list[SubmissionItem]:
 
 def selected(items: Sequence[SubmissionItem]) -> BatchResult:
     """Return the result that begins with these items being selected."""
-    fingerprint = sum(item.id.int for item in items) % FINGERPRINT_MODULUS
-    return BatchResult(selected=len(items), fingerprint=fingerprint)
+    return BatchResult.selecting([item.id.int for item in items])
 
 
 def _purge_claimed(

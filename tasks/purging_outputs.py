@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Select
 
 from maintenance.database import transaction
 from maintenance.errors import LockTimeout, RowRefused
-from maintenance.report import FINGERPRINT_MODULUS, BatchResult
+from maintenance.report import BatchResult
 from maintenance.storage.layout import Stores, whole_bundle
 from maintenance.storage.store import ABSENT, Removal
 from tasks.arrays import any_uuid
@@ -143,5 +143,4 @@ def _isolate(
 
 
 def _selected(items: Sequence[OutputItem]) -> BatchResult:
-    fingerprint = sum(item.id.int for item in items) % FINGERPRINT_MODULUS
-    return BatchResult(selected=len(items), fingerprint=fingerprint)
+    return BatchResult.selecting([item.id.int for item in items])

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, select
 
 from maintenance.errors import MaintenanceError
-from maintenance.report import FINGERPRINT_MODULUS, BatchResult
+from maintenance.report import BatchResult
 from maintenance.schema import attempts, step_runs
 from maintenance.settings import Settings
 from maintenance.storage.layout import Stores, open_stores
@@ -83,5 +83,4 @@ def execution_ids_of(connection: Connection, run_ids: Sequence[UUID]) -> list[st
 
 def selected(run_ids: Sequence[UUID]) -> BatchResult:
     """Return the result that begins with these runs being selected."""
-    fingerprint = sum(run_id.int for run_id in run_ids) % FINGERPRINT_MODULUS
-    return BatchResult(selected=len(run_ids), fingerprint=fingerprint)
+    return BatchResult.selecting([run_id.int for run_id in run_ids])

@@ -13,7 +13,16 @@ from maintenance.storage.layout import BUNDLE, Bundle, copied_inputs, whole_bund
 from maintenance.storage.store import ABSENT, Removal, Store, Tree
 from tests.support.gcs_server import GcsServer
 from tests.support.s3_server import S3Server
-from tests.support.stores import BucketPlace, GcsPlace, LocalPlace, Place, S3Place, services
+from tests.support.stores import (
+    BUCKETS,
+    BucketPlace,
+    GcsPlace,
+    LocalPlace,
+    Place,
+    S3Place,
+    make_place,
+    services,
+)
 
 RUN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
 KNOWN = "bbbbbbbb-0000-4000-8000-000000000002"
@@ -45,8 +54,6 @@ GONE = {
     f"attempts/{KNOWN.upper()}/output/a.json",
 }
 
-BUCKETS = ["s3", "s3-versioned", "gcs", "gcs-versioned"]
-
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[S3Server, GcsServer]]:
@@ -57,15 +64,8 @@ def servers() -> Iterator[tuple[S3Server, GcsServer]]:
 @pytest.fixture(params=["local", *BUCKETS])
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, servers: tuple[S3Server, GcsServer]
-) -> Iterator[Place]:
-    s3, gcs = servers
-    kind, _, versioned = request.param.partition("-")
-    if kind == "local":
-        yield LocalPlace(tmp_path / "root")
-    elif kind == "s3":
-        yield S3Place.make(s3, versioned=bool(versioned))
-    else:
-        yield GcsPlace.make(gcs, versioned=bool(versioned))
+) -> Place:
+    return make_place(request.param, tmp_path, servers)
 
 
 @pytest.fixture

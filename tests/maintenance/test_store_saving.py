@@ -15,13 +15,21 @@ from tests.support.gcs_server import GcsServer
 from tests.support.gcs_server import failure as gcs_failure
 from tests.support.s3_server import S3Server
 from tests.support.s3_server import failure as s3_failure
-from tests.support.stores import BucketPlace, GcsPlace, LocalPlace, Place, S3Place, services
+from tests.support.stores import (
+    BUCKETS,
+    BucketPlace,
+    GcsPlace,
+    LocalPlace,
+    Place,
+    S3Place,
+    make_place,
+    services,
+)
 
 KEY = "evidence/1/aaaa/manifest.json"
 CONTENT = b'{"a":1}'
 NEAR = re.compile(r"private/evidence/1/aaaa/manifest_[a-z0-9]{7}\.json")
 NO_VERSIONS = b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>"
-BUCKETS = ["s3", "s3-versioned", "gcs", "gcs-versioned"]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +42,7 @@ def servers() -> Iterator[tuple[S3Server, GcsServer]]:
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, servers: tuple[S3Server, GcsServer]
 ) -> Iterator[Place]:
-    s3, gcs = servers
-    kind, _, versioned = request.param.partition("-")
-    if kind == "local":
-        yield LocalPlace(tmp_path / "root")
-    elif kind == "s3":
-        yield S3Place.make(s3, versioned=bool(versioned))
-    else:
-        yield GcsPlace.make(gcs, versioned=bool(versioned))
+    yield make_place(request.param, tmp_path, servers)
     for server in servers:
         server.faults.clear()
 

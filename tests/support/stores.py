@@ -184,3 +184,17 @@ class GcsPlace:
 
 
 BucketPlace = S3Place | GcsPlace
+
+
+BUCKETS = ["s3", "s3-versioned", "gcs", "gcs-versioned"]
+
+
+def make_place(kind: str, directory: Path, servers: tuple[S3Server, GcsServer]) -> Place:
+    """Make a place of a kind: `local`, or one of BUCKETS."""
+    s3, gcs = servers
+    name, _, versioned = kind.partition("-")
+    if name == "local":
+        return LocalPlace(directory / "root")
+    if name == "s3":
+        return S3Place.make(s3, versioned=bool(versioned))
+    return GcsPlace.make(gcs, versioned=bool(versioned))
