@@ -1,4 +1,4 @@
-"""`python -m deployments.watch`: tell when jobs have not run.
+"""`python -m deployments.watch`: tell when jobs have not run, and end runs that are dead.
 
 It depends on none of them: it asks the Prefect server for schedules, runs and workers, counts in
 the application's database what is overdue, and runs beside both. A job is late when it missed two
@@ -8,12 +8,17 @@ been overdue for so long. A paused job is never late.
 What is wrong is printed, and told to Prefect as the event `validibot-maintenance.not-run`: once,
 and again every hour while it lasts. A server or a database that does not answer is wrong, too, and
 ends nothing here. With --once the exit status is 1 when something is wrong.
+
+Every minute it also looks for runs that say Running or Pending although their process is gone, and
+marks them as Crashed, most of them to be started again (`deployments/silent.py`). That is printed,
+and wrong only when it cannot be done.
 """
 
 import argparse
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +33,7 @@ from deployments.asking import ServerUnavailable, server
 from deployments.lateness import late
 from deployments.names import WORK_POOL
 from deployments.observing import JobState, read_job, read_workers, seen_lately
+from deployments.silent import mark_dead_runs
 from flows.backlog import Backlog, read_backlogs, time_budget
 from flows.jobs import JOBS
 
@@ -35,9 +41,12 @@ OK, WRONG = 0, 1
 NOT_RUN = "validibot-maintenance.not-run"
 OURS = "validibot-maintenance"
 INTERVAL = 300.0
+SWEEP_INTERVAL = 60.0
+"""Seconds between looks for dead runs. It is a few small requests, which count no rows."""
 SHORTEST_INTERVAL = 1.0
 AGAIN = timedelta(hours=1)
 MAX_TEXT = 1_000
+ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     told = Told()
     if options.once:
-        return WRONG if _look_and_print(told) else OK
+        swept = sweep(ALWAYS, datetime.now(UTC))
+        return WRONG if _look_and_print(told) or swept is None else OK
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -92,10 +102,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The first process of a container has no other way to be ended.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    watched_since: datetime | None = None
+    due = time.monotonic()
     while not stopped.is_set():
-        _look_and_print(told)
-        stopped.wait(options.interval)
+        watched_since = sweep(watched_since, datetime.now(UTC))
+        if time.monotonic() >= due:
+            _look_and_print(told)
+            due = time.monotonic() + options.interval
+        stopped.wait(max(0.0, min(SWEEP_INTERVAL, due - time.monotonic())))
     return OK
+
+
+def sweep(watched_since: datetime | None, now: datetime) -> datetime | None:
+    """Mark and print the runs that are dead.
+
+    Args:
+        watched_since: since when the server has answered at every look; None when it did not.
+        now: the moment of this look.
+
+    Returns:
+        What to give to the next look: None when the server could not be asked, so that silence
+        counts from when it is back.
+    """
+    since = watched_since or now
+    try:
+        with server() as client:
+            for one in mark_dead_runs(client, now, since):
+                _print(now, f"CRASHED {one}")
+    except ServerUnavailable as error:
+        _print(now, f"dead runs cannot be looked for: {error}")
+        return None
+    except Exception as error:  # noqa: BLE001 - a watch that ends watches nothing
+        _print(now, f"dead runs cannot be looked for: unexpected {type(error).__name__}")
+        return None
+    return since
 
 
 def look(told: Told, now: datetime) -> list[Problem]:
@@ -177,8 +217,12 @@ def _look_and_print(told: Told) -> list[Problem]:
     problems = look(told, now)
     lines = [f"NOT RUN {one}" for one in problems] or [f"ok: {len(JOBS)} jobs watched"]
     for line in lines:
-        print(f"{now:%Y-%m-%d %H:%M:%S} UTC {line}", flush=True)
+        _print(now, line)
     return problems
+
+
+def _print(now: datetime, line: str) -> None:
+    print(f"{now:%Y-%m-%d %H:%M:%S} UTC {line}", flush=True)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

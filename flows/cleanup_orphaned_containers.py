@@ -8,11 +8,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
-from flows.running import drain, finish, published, run_id, skip
+from flows.running import drain, finish, idle, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.containers.engine import why_no_engine
 from maintenance.guard import guard
-from maintenance.report import Report, StopReason
+from maintenance.report import Report
 from maintenance.settings import settings
 from tasks.orphaned_containers import (
     BATCH_SIZE,
@@ -85,10 +85,9 @@ def cleanup_orphaned_containers(
     )
     report = Report(job=JOB, dry_run=dry_run, as_of=cutoff.as_of, warnings=start.warnings)
     no_engine = why_no_engine(current)
-    if no_engine:
-        report.stopped_because, report.message = StopReason.SKIPPED, no_engine
-        return finish(report)
     if dry_run:
+        if no_engine:
+            return idle(report, no_engine)
         with published(report):
             found = find_orphans(cutoff, options)
             report.warnings += found.warnings
@@ -98,6 +97,8 @@ def cleanup_orphaned_containers(
     with holding as held:
         if held is not None and not held.acquired:
             return skip(report, held)
+        if no_engine:
+            return idle(report, no_engine)
         with published(report):
             found = find_orphans(cutoff, options)
             report.warnings += found.warnings

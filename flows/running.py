@@ -136,8 +136,7 @@ def published(report: Report) -> Iterator[None]:
     with stopping.stoppable():
         try:
             refuse_endless_reruns()
-            if is_held(report.job) and not report.dry_run:
-                _succeed()
+            _succeed(report)
             yield
         except stopping.StopRequested:
             report.stopped_because = StopReason.CANCELLED
@@ -166,7 +165,10 @@ def _publish(report: Report, started: float) -> None:
             run_logger().warning("the report could not be stored as an artifact: %s", error)
 
 
-def _succeed() -> None:
+def _succeed(report: Report) -> None:
+    """Take over from runs of the job whose process is gone, in a run that holds its guard."""
+    if report.dry_run or not is_held(report.job):
+        return
     try:
         for gone in take_over():
             run_logger().warning("took over from %s, whose process is gone", gone.id)
@@ -209,6 +211,14 @@ def finish(report: Report) -> Report:
     elif report.stopped_because is StopReason.SKIPPED:
         state = Completed(name=SKIPPED, message=report.summary(), data=report)
     return cast("Report", state)
+
+
+def idle(report: Report, reason: str) -> Report:
+    """Return what a run ends in that can have nothing to do here; it takes over all the same."""
+    _succeed(report)
+    report.stopped_because, report.message = StopReason.SKIPPED, reason
+    run_logger().info("%s", report.summary(), extra={"action": "idle", "job": report.job})
+    return finish(report)
 
 
 def skip(report: Report, guard: Guard) -> Report:

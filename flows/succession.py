@@ -63,7 +63,7 @@ def mark_silent(
     gone = []
     for one in _others(client, ours):
         seconds = heartbeat if one.deployment_id else max(heartbeat, HEARTBEAT_BY_HAND)
-        if not _was_heard(client, one, now - timedelta(seconds=HEARTBEATS * seconds)):
+        if not was_heard(client, one, now - timedelta(seconds=HEARTBEATS * seconds)):
             client.set_flow_run_state(one.id, Crashed(message=MESSAGE.format(ours.id)))
             gone.append(one)
     return gone
@@ -88,7 +88,8 @@ def _others(client: SyncPrefectClient, ours: FlowRun) -> list[FlowRun]:
     ]
 
 
-def _was_heard(client: SyncPrefectClient, run: FlowRun, since: datetime) -> bool:
+def was_heard(client: SyncPrefectClient, run: FlowRun, since: datetime) -> bool:
+    """Return whether a run has changed its state, or told anything, at that moment or later."""
     if run.state is not None and run.state.timestamp >= since:
         return True  # the event of it may be on its way
     latest = EventFilter(

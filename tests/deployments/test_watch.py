@@ -251,6 +251,7 @@ def test_a_server_that_is_away_is_a_finding_beside_the_others(
             assert main(["--once"]) == 1
     said = capsys.readouterr().out
     assert re.findall("NOT RUN ([a-zA-Z ]+):", said) == ["backlog", "Prefect server"]
+    assert "dead runs cannot be looked for: no Prefect server answers at " in said
     assert "hidden-password" not in said
 
 

@@ -212,6 +212,17 @@ def test_2_8_the_guard_is_asked_before_the_engine(environment: Settings) -> None
     assert str(holder) in report.summary()
 
 
+def test_2_8_without_an_engine_the_guard_is_asked_too_but_a_dry_run_takes_none(
+    environment: Settings,
+) -> None:
+    holder = uuid4()
+    with guard(environment, JOB, holder), using(DEPLOYMENT_TARGET=""):
+        assert str(holder) in clean_up().summary()
+        assert "has no container engine" in clean_up(dry_run=True).summary()
+    with using(DEPLOYMENT_TARGET="", DATABASE_URL=NOWHERE):
+        assert "has no container engine" in clean_up().summary()
+
+
 @pytest.mark.parametrize("seconds", [-1, 86_401, "soon"])
 def test_2_10_a_bad_grace_period_is_refused(seconds: object) -> None:
     with pytest.raises(ParameterTypeError, match="grace_period_seconds"):

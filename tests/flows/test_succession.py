@@ -15,6 +15,8 @@ from prefect.states import Pending, Running
 from deployments.automations.rescue import DEAD_INFRASTRUCTURE
 from deployments.processes import wait_until
 from deployments.servers import PrefectServer
+from flows import succession
+from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
 from flows.clear_sessions import clear_sessions
 from flows.succession import HEARTBEAT_BY_HAND, HEARTBEATS, mark_silent
 from maintenance.settings import Settings
@@ -160,3 +162,23 @@ def test_a_run_leaves_one_that_was_just_heard_of_alone_and_does_its_work(
     assert state.message == "1 of 1 done"
     assert state_of(client, other).is_running()
     client.delete_flow_run(other.id)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_run_that_has_nothing_to_do_takes_over_too_unless_it_is_a_dry_run(
+    client: SyncPrefectClient,
+    environment: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    dry_run: bool,
+) -> None:
+    assert environment.deployment_target is None  # so there is no container engine
+    monkeypatch.setattr(succession, "HEARTBEATS", 0)
+    gone = by_hand(client, cleanup_orphaned_containers)
+    state = run_flow(
+        cleanup_orphaned_containers, parameters={"dry_run": dry_run}, return_type="state"
+    )
+    assert isinstance(state, State)
+    assert state.name == "Skipped"
+    assert "has no container engine" in (state.message or "")
+    assert state_of(client, gone).is_crashed() is not dry_run
+    client.delete_flow_run(gone.id)

@@ -96,6 +96,12 @@ def test_every_service_that_stays_has_a_health_check() -> None:
             assert one["healthcheck"]["test"][0] == "CMD"
 
 
+def test_the_watch_that_ends_dead_runs_is_always_there() -> None:
+    assert SERVICES["watch"]["command"] == ["python", "-m", "deployments.watch"]
+    assert "watch" not in ONE_SHOT
+    assert environment("watch")["PREFECT_API_URL"] == environment("worker")["PREFECT_API_URL"]
+
+
 def test_one_port_is_published_and_on_the_loopback() -> None:
     ports = [port for one in SERVICES.values() for port in one.get("ports", [])]
     assert ports == ["127.0.0.1:${PREFECT_PORT:-4200}:4200"]
