@@ -6,8 +6,9 @@ for in turns, each at a random moment, because a worker looks for runs at interv
 left alone.
 
 Prefect's defaults are `prefect server start`, `prefect worker start`, and a deployment of a file
-with the pull step that `prefect deploy` writes for local code. A flow that does nothing, deployed
-as ours are, shows what of that is Prefect's own.
+with the pull step that `prefect deploy` writes for local code. The job started as Prefect's own
+engine shows what `flows/engine.py` saves, and a flow that does nothing, deployed as ours are, what
+of that is Prefect's own.
 """
 
 import argparse
@@ -46,6 +47,8 @@ STOP_SECONDS = 10.0
 POLL_SECONDS = 10.0
 """Of Prefect's worker by default; requests come at a random moment of it."""
 WORKERS_LOGGER = "prefect.flow_runs.worker"
+ENTRYPOINT_OF_NOTHING = "benchmarks.nothing.nothing"
+PREFECTS_ENGINE = "python -m prefect.engine"
 NOT_OURS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
@@ -171,21 +174,38 @@ def defaults(job: str, home: Path, variables: Mapping[str, str]) -> Iterator[Way
 
 def nothing(like: Way) -> Way:
     """Deploy a flow that does nothing as that of another way."""
+    return beside(like, "a flow that does nothing, as ours", "nothing", ENTRYPOINT_OF_NOTHING)
+
+
+def plain(like: Way, job: str) -> Way:
+    """Deploy the job as another way does, but for what its runs are started as."""
+    module = job.replace("-", "_")
+    command = {"command": PREFECTS_ENGINE}
+    return beside(
+        like, f"ours, as `{PREFECTS_ENGINE}`", job, f"flows.{module}.{module}", "plain", command
+    )
+
+
+def beside(
+    like: Way,
+    way: str,
+    flow: str,
+    entrypoint: str,
+    name: str = DEPLOYMENT,
+    job_variables: Mapping[str, str] | None = None,
+) -> Way:
+    """Make one more deployment for the server and the worker of another way."""
     found = like.api.ask("GET", f"/deployments/name/{like.deployment}")
     kept = ("work_pool_name", "job_variables", "pull_steps", "concurrency_options")
-    deployment = {name: found[name] for name in kept} | {
-        "name": DEPLOYMENT,
-        "flow_id": like.api.ask("POST", "/flows/", {"name": "nothing"})["id"],
-        "entrypoint": "benchmarks.nothing.nothing",
+    deployment = {field: found[field] for field in kept} | {
+        "name": name,
+        "flow_id": like.api.ask("POST", "/flows/", {"name": flow})["id"],
+        "entrypoint": entrypoint,
     }
+    if job_variables is not None:
+        deployment["job_variables"] = dict(job_variables)
     like.api.ask("POST", "/deployments/", deployment)
-    return Way(
-        "a flow that does nothing, as ours",
-        like.api,
-        like.server,
-        like.worker,
-        f"nothing/{DEPLOYMENT}",
-    )
+    return Way(way, like.api, like.server, like.worker, f"{flow}/{name}")
 
 
 def switch_schedules_off(api: PrefectApi) -> None:
@@ -258,13 +278,14 @@ def main() -> None:
             stack.enter_context(make(options.job, base / name, variables))
             for name, make in makers.items()
         ]
-        ways.append(nothing(ways[-1]))
+        deployed = ways[-1]
+        ways += [plain(deployed, options.job), nothing(deployed)]
         idle = measure(ways, options.runs, options.idle_seconds)
     print(f"{machine()}; load {os.getloadavg()[0]:.1f}\n{options.job}, {options.runs} runs each\n")
     print("| way | CPU of a run | least | request to first line | idle server | idle worker |")
     print("|---|--:|--:|--:|--:|--:|")
     for way in ways:
-        costs = idle[way.name]  # those of a flow that does nothing are ours
+        costs = idle[way.name]  # those of the last two are ours, too
         print(
             f"| {way.name} | {median(way.cpu):.2f} s | {min(way.cpu):.2f} s"
             f" | {median(way.waits):.1f} s | {costs['server']:.1f} % | {costs['worker']:.1f} % |"

@@ -17,8 +17,12 @@ Template = dict[str, Any]
 HEARTBEAT_SECONDS = 30
 """Prefect's least. The automation that finds dead runs waits for two that do not come."""
 
-COMMAND = "python -m prefect.engine"
+COMMAND = "python -m flows.engine"
+"""Prefect's engine, which first waits for the server."""
+
 STORAGE_ROOT = "/app/storage"
+NO_DATABASE = "500"
+"""What the server answers while it cannot reach its database: runs ask again for a minute."""
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -50,7 +54,7 @@ def default_template(kind: PoolType) -> Template | None:
 
 def _process() -> Template:
     template = ProcessWorker.get_default_base_job_template()
-    template["variables"]["properties"]["env"]["default"] = _heartbeat()
+    template["variables"]["properties"]["env"]["default"] = _of_runs()
     return template
 
 
@@ -62,7 +66,7 @@ def _docker(image: str) -> Template:
         "image": _text("Image", image),
         "image_pull_policy": _text("Image pull policy", "IfNotPresent")
         | {"enum": ["IfNotPresent", "Always", "Never"]},
-        "env": _texts("Environment", environment | {"STORAGE_ROOT": STORAGE_ROOT} | _heartbeat()),
+        "env": _texts("Environment", environment | {"STORAGE_ROOT": STORAGE_ROOT} | _of_runs()),
         "labels": _texts("Labels", {}),
         "volumes": _list("Volumes", [f"validibot_storage:{STORAGE_ROOT}"]),
         "networks": _list("Networks", ["validibot_default"]),
@@ -89,7 +93,7 @@ def _kubernetes(image: str) -> Template:
         "service_account_name": _text("Service account", None),
         "secret": _text("Secret with the jobs' environment", "validibot-maintenance"),
         "storage_claim": _text("Claim of the volume with Validibot's files", "validibot-storage"),
-        "env": _texts("Environment", {"STORAGE_ROOT": STORAGE_ROOT} | _heartbeat()),
+        "env": _texts("Environment", {"STORAGE_ROOT": STORAGE_ROOT} | _of_runs()),
         "labels": _texts("Labels", {}),
         "finished_job_ttl": _number("Seconds until an ended job is deleted", 600),
         "job_watch_timeout_seconds": _number("Seconds that a job may take", None),
@@ -141,8 +145,11 @@ def _placeholder(name: str) -> str:
     return f"{{{{ {name} }}}}"
 
 
-def _heartbeat() -> dict[str, str]:
-    return {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}
+def _of_runs() -> dict[str, str]:
+    return {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": NO_DATABASE,
+    }
 
 
 def _text(title: str, default: str | None) -> Template:

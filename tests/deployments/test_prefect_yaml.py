@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from deployments.declared import read_declared
 from deployments.names import DEPLOYMENT, PREFECT_FILE, WORK_POOL
+from deployments.pools.templates import COMMAND
 from flows.jobs import JOBS
 
 Entry = dict[str, Any]
@@ -82,7 +83,7 @@ def test_runs_start_without_pull_steps_and_a_second_interpreter(
         assert not {"pull", "build", "push"} & entry.keys()
         pool = entry["work_pool"]
         assert pool["name"] == WORK_POOL
-        assert pool["job_variables"] == {"command": "python -m prefect.engine"}
+        assert pool["job_variables"] == {"command": COMMAND}
 
 
 def test_no_setting_of_the_worker_is_written_into_a_deployment(by_job: dict[str, Entry]) -> None:
