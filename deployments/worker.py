@@ -6,13 +6,16 @@ is safe beside other workers. A server that cannot be asked is a warning, and th
 
 Then this process becomes the one that keeps `prefect worker start`, and lets it end with its runs
 (`deployments/serving.py`). What follows `--` is passed on to the worker.
+
+It has no `--limit`: no job runs twice at a time, so there are never more runs than jobs. And a
+worker of Prefect 3.8 that has one ends, and takes its runs along, when it is given a run again that
+it still counts, as happens when a run that crashed, or was taken for dead, is started again.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,8 +31,6 @@ from prefect.settings import (
 from deployments.names import DEPLOYMENT, WORK_POOL
 from flows.cleanup_orphaned_containers import JOB
 
-LIMIT = 4
-"""So many runs at a time; no job runs twice at a time anyway."""
 ASK_SECONDS = 10.0
 ASK_RETRIES = 3
 """A server on SQLite says that it is busy while another request writes."""
@@ -38,6 +39,9 @@ DEFAULTS = {
     # Half a run's start-up time is waiting to be noticed; and health is nobody else's business.
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
+    # What the server answers while it cannot reach its database. Runs inherit this, and ask again
+    # for a minute.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
 }
 """Used where the environment does not say otherwise."""
 
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"python -m deployments.worker: no clean-up at start: {problem}\n")
         sys.stderr.flush()
     serving = [sys.executable, "-m", "deployments.serving"]
-    command = [*serving, *worker_command(options.pool, options.limit, options.options)]
+    command = [*serving, *worker_command(options.pool, options.options)]
     os.execve(command[0], command, worker_environment(os.environ))  # noqa: S606 - our own Python
 
 
@@ -81,11 +85,11 @@ def ask_for_clean_up(now: datetime) -> str | None:
     return None
 
 
-def worker_command(pool: str, limit: int, extra: Sequence[str]) -> list[str]:
+def worker_command(pool: str, extra: Sequence[str]) -> list[str]:
     """Return the command line of Prefect's worker in this Python."""
     return [
         *(sys.executable, "-m", "prefect", "worker", "start"),
-        *("--pool", pool, "--limit", str(limit), "--with-healthcheck"),
+        *("--pool", pool, "--with-healthcheck"),
         *("--install-policy", "never"),
         *extra,
     ]
@@ -112,24 +116,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--pool", default=WORK_POOL, help="work pool (default: %(default)s)")
     parser.add_argument(
-        "--limit", type=_positive, default=LIMIT, help="runs at a time (default: %(default)s)"
-    )
-    parser.add_argument(
         "options",
         nargs="*",
         metavar="-- OPTION",
         help="options of `prefect worker start`, such as --name",
     )
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    number = 0
-    with suppress(ValueError):
-        number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be a number of at least 1")
-    return number
 
 
 if __name__ == "__main__":

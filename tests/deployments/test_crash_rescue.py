@@ -1,8 +1,9 @@
 """Everything is killed, and is at work again in under 100 seconds, with no hand laid on.
 
 One story, because each of its waits is for a clock of the Prefect server's: the server is killed
-and started again in the middle of a run, then the worker and all runs are killed at once, one in
-the middle of its work and one that had not begun, and while no worker was there 72 runs fell due.
+and started again in the middle of a run, and the run is taken for dead by mistake; then the worker
+and all runs are killed at once, one in the middle of its work and one that had not begun, and while
+no worker was there 72 runs fell due.
 """
 
 import os
@@ -20,6 +21,7 @@ import httpx
 import pytest
 
 from deployments.api import FINAL_STATES
+from deployments.automations.rescue import NO_SIGN_OF_LIFE
 from deployments.environment import clean_environment
 from deployments.names import DEPLOYMENT
 from deployments.processes import Child, wait_until
@@ -35,14 +37,14 @@ CLEAR = f"clear-sessions/{DEPLOYMENT}"
 KEYS = f"cleanup-idempotency-keys/{DEPLOYMENT}"
 RECEIPTS = "cleanup-callback-receipts"
 SESSIONS = 150
-OLD_RECEIPTS = 350
+OLD_RECEIPTS = 250
 """So many that the run that catches up outlasts the others' way out, on a busy machine too."""
 PAUSE_SECONDS = 0.2
 SOME = 5
 RESCUE_SECONDS = 100.0
 BACKLOG = 72
-BACKLOG_SECONDS = 90.0
-"""With a Prefect server on SQLite and a worker that starts four runs at a time."""
+BACKLOG_SECONDS = 60.0
+"""15 on a quiet machine."""
 WAIT_SECONDS = 120.0
 STOP_SECONDS = 10.0
 
@@ -90,6 +92,10 @@ class Story:
             f"a run becoming {state}",
             [self.worker],
         )
+
+    def take_for_dead(self, identifier: str) -> None:
+        state = {"type": "CRASHED", "message": f"{NO_SIGN_OF_LIFE} for 65 s"}
+        ask(self.prefect, "POST", f"/flow_runs/{identifier}/set_state", {"state": state})
 
     def sessions(self) -> int:
         return len(self.validibot.rows(schema.sessions))
@@ -165,6 +171,18 @@ def test_whatever_is_killed_is_at_work_again_in_under_100_seconds(
         assert story.states(clearing)[-1] == "Running"
         assert story.run(clearing)["run_count"] == 1
 
+        # A false alarm: the worker starts a second process of the run, which leaves at once.
+        story.take_for_dead(clearing)
+        wait_until(
+            lambda: "an earlier process of this run is at work" in story.worker.said(),
+            WAIT_SECONDS,
+            "a second process",
+            [story.worker],
+        )
+        story.wait_for_work()
+        assert story.states(clearing)[-1] == "Running"
+        assert story.run(clearing)["run_count"] == 2
+
         # The worker dies with its runs: one at work, and one that has not begun.
         unloadable = deploy_what_cannot_be_loaded(prefect)
         story.wait(unloadable, "Crashed")
@@ -192,13 +210,18 @@ def test_whatever_is_killed_is_at_work_again_in_under_100_seconds(
             [story.worker],
         )
         took = time.monotonic() - back
-        assert runs_of(prefect, RECEIPTS) == {"Running": 1, "Cancelled": BACKLOG - 1}
         assert took < BACKLOG_SECONDS
+        wait_until(
+            lambda: runs_of(prefect, RECEIPTS) == {"Running": 1, "Cancelled": BACKLOG - 1},
+            WAIT_SECONDS,
+            "one run that catches up",
+            [story.worker],
+        )
         assert story.sessions() == left  # the killed run is not at work any more
 
         # Both killed runs are found, and started again.
         wait_until(
-            lambda: story.run(clearing)["run_count"] == 2 and story.run(keys)["run_count"] == 1,
+            lambda: story.run(clearing)["run_count"] == 3 and story.run(keys)["run_count"] == 1,
             WAIT_SECONDS,
             "the rescue",
             [story.worker],
@@ -209,8 +232,7 @@ def test_whatever_is_killed_is_at_work_again_in_under_100_seconds(
         story.wait(clearing, "Completed")
         assert story.sessions() == 0
         assert story.run(clearing)["state"]["message"] == f"{left} of {left} done"
-        for identifier in (clearing, keys):
-            assert story.states(identifier).count("Crashed") == 1
+        assert [story.states(one).count("Crashed") for one in (clearing, keys)] == [2, 1]
 
         wait_until(
             lambda: waiting(prefect, RECEIPTS) == 0, WAIT_SECONDS, "catching up", [story.worker]

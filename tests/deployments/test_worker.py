@@ -19,7 +19,7 @@ from sqlalchemy import URL
 from deployments.environment import clean_environment
 from deployments.ports import free_port
 from deployments.servers import PrefectServer
-from deployments.worker import TAG, ask_for_clean_up, main, worker_command, worker_environment
+from deployments.worker import TAG, ask_for_clean_up, worker_command, worker_environment
 from flows.cleanup_orphaned_containers import JOB
 from tests.support.prefect_server import ask, edit_schedule
 
@@ -106,11 +106,11 @@ def test_workers_that_start_together_ask_for_one_clean_up_and_serve_it(
         "STORAGE_ROOT": str(storage_root),
     }
     begun = datetime.now(UTC).replace(second=0)
-    workers = [start(environment, "--limit", "2", "--", "--name", name) for name in "ab"]
+    workers = [start(environment, "--", "--name", name) for name in "ab"]
     for worker in workers:
         wait_for(worker.healthy)
         serving = ["-m", "deployments.serving"]
-        served = worker_command("maintenance", 2, worker.extra)
+        served = worker_command("maintenance", worker.extra)
         assert worker.command()[1:] == [*serving, *served]
         assert "no clean-up" not in worker.errors.read_text()
         # It has another one, for the processes of its runs.
@@ -193,11 +193,3 @@ def test_what_the_environment_says_is_kept_and_the_rest_is_sensible() -> None:
         "PREFECT_WORKER_WEBSERVER_HOST": "0.0.0.0",  # noqa: S104 - an operator's own choice
     }
     assert worker_environment(kept) == kept
-
-
-@pytest.mark.parametrize("limit", ["0", "-1", "many"])
-def test_a_bad_limit_is_refused(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([f"--limit={limit}"])
-    assert caught.value.code == 2
-    assert "must be a number of at least 1" in capsys.readouterr().err
