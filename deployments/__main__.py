@@ -2,7 +2,8 @@
 
 It makes or updates the work pool, the deployments with their schedules, and the automations. What
 an operator has changed (a schedule edited, added, deleted or paused, an automation switched off)
-is kept, and told.
+is kept, and told. Where its default has changed since, the line says `needs your approval`, and the
+event `validibot-maintenance.approval-needed` tells it to the server's automations.
 """
 
 import argparse
@@ -46,6 +47,8 @@ def to_text(outcome: Outcome) -> str:
     ]
     if not changes.made:
         parts.insert(0, f"{made}: nothing")
+    if outcome.untold:
+        parts.append(f"Could not tell the server's automations what waits: {outcome.untold}")
     if outcome.schedules:
         parts.append(to_table(outcome.schedules))
     return "\n\n".join(parts)

@@ -1,8 +1,10 @@
 """Setting up a Prefect server: work pool, deployments, automations, and proof that they run.
 
-Applying again is harmless: what an operator changed is kept and told (deployments/timing.py).
+Applying again is harmless: what an operator changed is kept and told (deployments/timing.py), and
+where its default has changed, the server's automations are told too (deployments/approval.py).
 """
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +21,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL
 
+from deployments.approval import tell
 from deployments.automations import apply_automations
-from deployments.changes import Changes
+from deployments.changes import COMMAND, Changes
 from deployments.declared import DeclaredDeployment, read_declared
 from deployments.deploying import deploy, read_deployment
 from deployments.names import DEPLOYMENT, PREFECT_FILE
@@ -58,6 +61,8 @@ class Outcome:
 
     changes: Changes
     schedules: list[AppliedSchedule]
+    untold: str | None = None
+    """Why the server's automations could not be told what waits for a person's word."""
 
 
 def apply(
@@ -89,14 +94,23 @@ def apply(
         problem = client.api_healthcheck()
         if problem is not None:
             raise ApplyError(f"no Prefect server answers at {client.api_url}: {problem}")
-        changes, record = Changes(dry_run), Record(client)
+        changes, record = Changes(dry_run, command_for(prefect_file)), Record(client)
         ensure_work_pool(client, settings, record, changes)
         for one in declared:
             deploy(client, one, record, changes, reset=reset_schedules)
         apply_automations(client, record, changes)
         if dry_run:
             return Outcome(changes, read_schedules(client, declared))
-        return Outcome(changes, wait_for_runs(client, declared))
+        # Before the proof: what waits is to be heard of even where the scheduler is broken.
+        untold = tell(client, changes.approvals)
+        return Outcome(changes, wait_for_runs(client, declared), untold)
+
+
+def command_for(prefect_file: Path) -> str:
+    """Return the command that applies a file."""
+    if prefect_file == PREFECT_FILE:
+        return COMMAND
+    return f"{COMMAND} --prefect-file {shlex.quote(str(prefect_file))}"
 
 
 def wait_for_runs(

@@ -17,6 +17,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 
+from deployments.approval import Approval
 from deployments.changes import Changes
 from deployments.declared import DeclaredDeployment
 from deployments.record import Record
@@ -106,6 +107,10 @@ def _deploy_schedules(
         )
     for what in verdict.kept:
         changes.keep(f"{name}: {what}")
+    for conflict in verdict.conflicts:
+        resource = f"deployment.{name.partition('/')[0]}"
+        command = f"{changes.command} --reset-schedules"
+        changes.ask(Approval(resource, name, conflict, command))
     if not changes.dry_run:
         record.write_timings(name, found.id, verdict.applied)
     return bool(verdict.create or verdict.update or verdict.delete)

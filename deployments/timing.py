@@ -4,22 +4,30 @@
 |---|---|---|---|
 | as declared | anything | A | nothing to do |
 | A | A | B | the default has changed, and nobody edited: take B |
-| X | A | A or B | an operator edited it: keep X |
-| gone | A | A or B | an operator deleted it: leave it so |
+| X | A | A | an operator edited it: keep X |
+| X | A | B | the same, and B waits for a person's word |
+| gone | A | A | an operator deleted it: leave it so |
+| gone | A | B | the same, and B waits for a person's word |
 | gone | never | A | it is new: make it |
 | X | never | not there | an operator added it: keep it |
 | A | A | not there | it is declared no more: delete it |
+| X | A | not there | an operator edited it: keep X; that it is to go waits for a person's word |
 
 A deployment of which nothing is known (it was made by something else) counts as edited wherever
-it differs: better an old default than an operator's edit undone.
+it differs: better an old default than an operator's edit undone. What waits goes on waiting at
+every apply, because what was applied last stays A until somebody takes B.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.schedules import CronSchedule
+
+from deployments.approval import Conflict
+
+EDITED = "an operator edited it"
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,24 @@ class Verdict:
     update: Mapping[Live, Timing]
     delete: Sequence[Live]
     kept: Sequence[str]
+    conflicts: Sequence[Conflict]
+    """What was kept as well, and has another default than it was given last."""
     applied: Mapping[str, Timing]
     """What counts as last applied once all that is done."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    known: Mapping[str, Timing]
+    lines: list[str] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+
+    def keep(self, slug: str, text: str, offered: Timing | None, because: str) -> None:
+        conflict = Conflict(f"schedule {slug}", text, str(offered or "none"), because)
+        if slug in self.known and self.known[slug] != offered:
+            self.conflicts.append(conflict)
+        else:
+            self.lines.append(str(conflict))
 
 
 def to_live(one: DeploymentSchedule) -> Live:
@@ -96,8 +120,7 @@ def judge(
     known = applied or {}
     create: dict[str, Timing] = {}
     update: dict[Live, Timing] = {}
-    delete: list[Live] = []
-    kept: list[str] = []
+    kept = _Kept(known)
     record = {slug: known.get(slug, timing) for slug, timing in declared.items()}
     by_slug = {one.slug: one for one in live if one.slug}
     for slug, timing in declared.items():
@@ -106,18 +129,23 @@ def judge(
             if reset or (applied is not None and slug not in known):
                 create[slug] = record[slug] = timing
             else:
-                kept.append(f"schedule {slug} stays deleted: an operator deleted it")
+                kept.keep(slug, "deleted", timing, "an operator deleted it")
         elif one.timing == timing:
             record[slug] = timing
         elif reset or (slug in known and one.timing == known[slug]):
             update[one] = record[slug] = timing
         else:
-            kept.append(f"schedule {slug} stays {one.text} (here {timing}): an operator edited it")
+            kept.keep(slug, one.text, timing, EDITED)
+    delete: list[Live] = []
     for one in live:
         if one.slug in declared:
             continue
-        if reset or (one.timing is not None and one.timing == known.get(one.slug or "")):
+        last = known.get(one.slug or "")
+        if reset or (last is not None and one.timing == last):
             delete.append(one)
+        elif last is not None:
+            kept.keep(one.name, one.text, None, EDITED)
+            record[one.name] = last
         else:
-            kept.append(f"schedule {one.name} ({one.text}) stays: an operator added it")
-    return Verdict(create, update, delete, kept, record)
+            kept.lines.append(f"schedule {one.name} ({one.text}) stays: an operator added it")
+    return Verdict(create, update, delete, kept.lines, kept.conflicts, record)

@@ -18,6 +18,7 @@ EVENTS = {
     "validibot-maintenance.retry-alert",
     "validibot-maintenance.throttled",
     "validibot-maintenance.not-run",
+    "validibot-maintenance.approval-needed",
 }
 """What an operator wants to hear of: the state of a run in which items failed, and our events."""
 

@@ -2,23 +2,32 @@
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.__main__ import main
+from deployments.approval import APPROVAL_NEEDED
 from deployments.changes import Changes
 from deployments.declared import read_declared
 from deployments.deploying import deploy
 from deployments.environment import PROJECT, clean_environment
 from deployments.names import DEPLOYMENT, PREFECT_FILE, WORK_POOL
+from deployments.processes import wait_until
 from deployments.record import Record
 from deployments.servers import PrefectServer
 from flows.jobs import JOBS
@@ -38,6 +47,10 @@ SCHEDULER = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
 """After an edit in the UI Prefect makes new runs within a minute; the tests do not wait so long."""
 RERUN = "Maintenance: start crashed runs again"
 LOST = "Maintenance: mark silent runs as crashed"
+EVENTS = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5"}
+"""Seconds until an event can be read; five by default."""
+EVENT_SECONDS = 60.0
+NEEDED = "needs your approval: "
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -46,7 +59,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 def prefect() -> Iterator[PrefectServer]:
     with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
         home = Path(name)
-        environment = clean_environment(os.environ, home) | SCHEDULER
+        environment = clean_environment(os.environ, home) | SCHEDULER | EVENTS
         with PrefectServer(home, home, environment) as running:
             running.wait_until_ready()
             yield running
@@ -54,10 +67,14 @@ def prefect() -> Iterator[PrefectServer]:
 
 def apply(prefect: PrefectServer, *options: str, **variables: str) -> str:
     """Do what the command does; return what it says."""
+    return apply_at(prefect.client_settings["PREFECT_API_URL"], *options, **variables)
+
+
+def apply_at(address: str, *options: str, **variables: str) -> str:
+    """Do it at another address of the server."""
     with pytest.MonkeyPatch.context() as patch, io.StringIO() as said:
         for name, value in variables.items():
             patch.setenv(name, value)
-        address = prefect.client_settings["PREFECT_API_URL"]
         with temporary_settings({PREFECT_API_URL: address}), redirect_stdout(said):
             assert main(options) == 0
         return said.getvalue()
@@ -275,6 +292,169 @@ def test_an_apply_that_is_killed_after_any_change_loses_no_edit_and_is_completed
         "purge-expired-outputs": [("10 * * * *", "UTC", True)],
         "clear-sessions": [("15 2 * * *", "UTC", True)],
     }
+
+
+def approvals(prefect: PrefectServer, since: datetime) -> list[dict[str, Any]]:
+    """Return what has been told to wait for a person's word, all of it, by its resource."""
+    marker = f"test.{uuid4()}"
+    now = datetime.now(UTC).isoformat()
+    resource = {"prefect.resource.id": "test"}
+    body = {"occurred": now, "event": marker, "resource": resource, "id": str(uuid4())}
+    ask(prefect, "POST", "/events", [body])
+    # What came before it has been stored when it has.
+    wait_until(lambda: bool(stored(prefect, marker, since)), EVENT_SECONDS, "events", [])
+    found = stored(prefect, APPROVAL_NEEDED, since)
+    return sorted(found, key=lambda one: str(one["resource"]["prefect.resource.id"]))
+
+
+def stored(prefect: PrefectServer, event: str, since: datetime) -> list[dict[str, Any]]:
+    query = {"event": {"name": [event]}, "occurred": {"since": since.isoformat()}}
+    found: list[dict[str, Any]]
+    found = ask(prefect, "POST", "/events/filter", {"filter": query})["events"]
+    return found
+
+
+def edit_and_delete(prefect: PrefectServer) -> None:
+    """Apply, then edit one schedule, delete another and pause a third."""
+    apply(prefect, "--reset-schedules")
+    cron = {"cron": "30 * * * *", "timezone": "UTC", "day_or": True}
+    edit_schedule(prefect, "purge-expired-submissions", {"schedule": cron})
+    edit_schedule(prefect, "clear-sessions", {"active": False})
+    receipts = deployments(prefect)["cleanup-callback-receipts"]
+    path = f"/deployments/{receipts['id']}/schedules/{receipts['schedules'][0]['id']}"
+    ask(prefect, "DELETE", path)
+
+
+def test_nothing_is_told_of_an_edit_whose_default_is_as_it_was_nor_of_a_pause_nor_by_a_dry_run(
+    prefect: PrefectServer, tmp_path: Path
+) -> None:
+    edit_and_delete(prefect)
+    since = datetime.now(UTC)
+    assert NEEDED not in apply(prefect)
+    defaults = with_defaults(tmp_path, {"clear-sessions": "15 2 * * *"})
+    assert NEEDED not in apply(prefect, "--prefect-file", defaults)
+    changed = {"purge-expired-submissions": "20 * * * *"}
+    defaults = with_defaults(tmp_path, changed)
+    assert NEEDED in apply(prefect, "--dry-run", "--prefect-file", defaults)
+    said = apply(prefect, "--dry-run", MAINTENANCE_TIME_ZONE="Europe/Vienna")
+    assert f"{NEEDED}python -m deployments --reset-schedules\n" in said
+    assert approvals(prefect, since) == []
+
+
+def test_a_new_default_that_an_edit_keeps_out_is_told_by_every_apply_until_it_is_taken(
+    prefect: PrefectServer, tmp_path: Path
+) -> None:
+    edit_and_delete(prefect)
+    edited = schedules(prefect)
+    since = datetime.now(UTC)
+    changed = {"purge-expired-submissions": "20 * * * *", "cleanup-callback-receipts": "5 4 * * 0"}
+    defaults = with_defaults(tmp_path, changed)
+    command = f"python -m deployments --prefect-file {defaults} --reset-schedules"
+    said = apply(prefect, "--prefect-file", defaults)
+    receipts, submissions = told = approvals(prefect, since)
+    assert submissions["resource"] == {
+        "prefect.resource.id": "validibot-maintenance.deployment.purge-expired-submissions",
+        "prefect.resource.name": "purge-expired-submissions/default",
+    }
+    assert submissions["payload"] == {
+        "what": "schedule purge-expired-submissions",
+        "kept": "30 * * * * UTC",
+        "offered": "20 * * * * UTC",
+        "command": command,
+    }
+    assert receipts["payload"] == {
+        "what": "schedule cleanup-callback-receipts",
+        "kept": "deleted",
+        "offered": "5 4 * * 0 UTC",
+        "command": command,
+    }
+    lines = [line for line in said.splitlines() if NEEDED in line]
+    first, second = (line.partition(" stays ")[2] for line in lines)
+    edit, deletion = "an operator edited it", "an operator deleted it"
+    assert first == f"30 * * * * UTC (here 20 * * * * UTC): {edit}; {NEEDED}{command}"
+    assert second == f"deleted (here 5 4 * * 0 UTC): {deletion}; {NEEDED}{command}"
+
+    # It waits on, so it is told again; one that is taken by hand is not.
+    cron = {"cron": "20 * * * *", "timezone": "UTC", "day_or": True}
+    edit_schedule(prefect, "purge-expired-submissions", {"schedule": cron})
+    again = apply(prefect, "--prefect-file", defaults)
+    assert [line for line in again.splitlines() if NEEDED in line] == lines[1:]
+    expected = sorted([*names(told), receipts["resource"]["prefect.resource.id"]])
+    assert names(approvals(prefect, since)) == expected
+
+    # What the event says to do ends it.
+    program, *options = shlex.split(receipts["payload"]["command"])[2:]
+    assert program == "deployments"
+    assert NEEDED not in apply(prefect, *options)
+    assert NEEDED not in apply(prefect, "--prefect-file", defaults)
+    assert names(approvals(prefect, since)) == expected
+    assert schedules(prefect) == edited | {
+        job: [(cron, "UTC", True)] for job, cron in changed.items()
+    }
+
+
+def names(events: list[dict[str, Any]]) -> list[str]:
+    return [one["resource"]["prefect.resource.id"] for one in events]
+
+
+@contextmanager
+def deaf(prefect: PrefectServer) -> Iterator[str]:
+    """Give an address of the server that takes everything but events."""
+    target = prefect.client_settings["PREFECT_API_URL"].removesuffix("/api")
+
+    class Forward(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.path == "/api/events":
+                self.answer(403, b"{}")
+                return
+            headers = {"Content-Type": "application/json"}
+            answer = client.request(self.command, target + self.path, content=body, headers=headers)
+            self.answer(answer.status_code, answer.content)
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    for method in ("GET", "POST", "PATCH", "DELETE"):
+        setattr(Forward, f"do_{method}", Forward.forward)
+    with (
+        httpx.Client(trust_env=False, timeout=EVENT_SECONDS) as client,
+        ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server,
+    ):
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_event_that_cannot_be_sent_is_a_line_and_the_next_apply_sends_it(
+    prefect: PrefectServer, tmp_path: Path
+) -> None:
+    edit_and_delete(prefect)
+    since = datetime.now(UTC)
+    changed = {"purge-expired-submissions": "20 * * * *", "purge-expired-outputs": "10 * * * *"}
+    defaults = with_defaults(tmp_path, changed)
+    with deaf(prefect) as address:
+        said = apply_at(address, "--prefect-file", defaults)
+    line_of(said, "Could not tell the server's automations what waits: the server answered 403")
+    assert NEEDED in said
+    assert schedules(prefect)["purge-expired-outputs"] == [("10 * * * *", "UTC", True)]
+    assert approvals(prefect, since) == []
+    assert "Could not tell" not in apply(prefect, "--prefect-file", defaults)
+    assert names(approvals(prefect, since)) == [
+        "validibot-maintenance.deployment.purge-expired-submissions"
+    ]
 
 
 def test_another_type_of_work_pool_is_one_variable_and_schedules_stay(

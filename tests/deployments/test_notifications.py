@@ -12,6 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deployments.approval import APPROVAL_NEEDED, Approval, Conflict, tell
 from deployments.automations import apply_automations
 from deployments.automations.notifications import EVENTS, EXAMPLES
 from deployments.changes import Changes
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 WEBHOOK = "Maintenance: webhook (example)"
 WAIT_SECONDS = 60.0
 CALL_SECONDS = 5.0
+RETRY_ALERT = "validibot-maintenance.retry-alert"
 DETAILS: dict[str, object] = {"items": 3, "text": '"'}
 
 
@@ -56,6 +58,11 @@ def receiver() -> Iterator[str]:
             thread.join()
 
 
+def calls(event: str) -> list[object]:
+    """Return the details that were sent of an event."""
+    return [call["details"] for call in Receiver.received if call["event"] == event]
+
+
 def emit(server: PrefectServer, event: str, payload: dict[str, object]) -> None:
     resource = {"prefect.resource.id": "validibot-maintenance.job.clear-sessions"}
     body = {
@@ -68,7 +75,7 @@ def emit(server: PrefectServer, event: str, payload: dict[str, object]) -> None:
     ask(server, "POST", "/events", [body])
 
 
-def test_an_example_is_off_until_it_has_an_address_and_then_sends_every_event(
+def test_an_example_is_off_until_it_has_an_address_and_then_sends_our_events(
     prefect_server: PrefectServer,
 ) -> None:
     address = prefect_server.client_settings["PREFECT_API_URL"]
@@ -89,17 +96,21 @@ def test_an_example_is_off_until_it_has_an_address_and_then_sends_every_event(
 
             def called() -> bool:
                 # The server may take up an automation only after an event that comes at once.
-                emit(prefect_server, "validibot-maintenance.retry-alert", DETAILS)
+                emit(prefect_server, RETRY_ALERT, DETAILS)
                 with suppress(ChildFailed):
-                    wait_until(lambda: bool(Receiver.received), CALL_SECONDS, "a call", [])
-                return bool(Receiver.received)
+                    wait_until(lambda: bool(calls(RETRY_ALERT)), CALL_SECONDS, "a call", [])
+                return bool(calls(RETRY_ALERT))
 
             wait_until(called, WAIT_SECONDS, "the webhook's call", [])
+            conflict = Conflict("schedule s", "0 1 * * * UTC", "0 2 * * * UTC", "edited")
+            waiting = Approval("deployment.clear-sessions", "clear-sessions/default", conflict, "x")
+            assert tell(client, [waiting]) is None
+            wait_until(lambda: bool(calls(APPROVAL_NEEDED)), WAIT_SECONDS, "the next call", [])
             ask(prefect_server, "PATCH", path, {"enabled": False})
-        assert all(
-            call == {"event": "validibot-maintenance.retry-alert", "details": DETAILS}
-            for call in Receiver.received
-        )
+        assert all(one == DETAILS for one in calls(RETRY_ALERT))
+        offered = {"kept": conflict.kept, "offered": conflict.offered}
+        assert calls(APPROVAL_NEEDED) == [offered | {"what": conflict.what, "command": "x"}]
+        assert {call["event"] for call in Receiver.received} == {RETRY_ALERT, APPROVAL_NEEDED}
 
         # What an operator made of an example, or that it was deleted, stays.
         ask(prefect_server, "DELETE", f"/automations/{before[EXAMPLES[0].name][0]['id']}")
