@@ -6,8 +6,8 @@ status, and two things before:
 It waits for the Prefect server. Prefect tries a lost connection again, but not a first one, so a
 run that starts while the server restarts would be lost: it ends as Crashed and looks like code that
 cannot be loaded, which no automation starts again. With no server for two minutes it ends with
-status 75, and has not begun. What is left is a server that dies in the moment (less than half a
-second) between its answer here and Prefect's last first connection.
+status 75. When Prefect gives up and the server is away just then, the process
+begins anew, with the wait.
 
 It looks for garbage less often, and not at its end. That saves a fifth of the processor time of a
 run that finds nothing to do (docs/performance.md).
@@ -34,6 +34,8 @@ WAIT_SECONDS = 120.0
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
 
+LOST = 1
+"""Exit status of Prefect's engine when something was in its way, a lost server or anything else."""
 NO_SERVER = 75
 """Exit status without a server: EX_TEMPFAIL of sysexits.h, a failure that passes."""
 
@@ -47,12 +49,20 @@ search, and most garbage waits for none, because there is no cycle in it.
 
 def main(wait_seconds: float = WAIT_SECONDS) -> None:
     """Be a run's process; does not return but by Prefect's own exit."""
+    environment = dict(os.environ)  # Prefect takes some of it away
     spare_searches_for_garbage()
     importlib.import_module("prefect")  # takes most of the time until the first connection
-    address = os.environ.get("PREFECT_API_URL", "")
-    if address and not wait_for_server(address, wait_seconds):
+    health = health_address(environment.get("PREFECT_API_URL", ""))
+    if not wait_for_server(health, wait_seconds):
         sys.exit(NO_SERVER)
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code == LOST and health is not None and absence(health) is not None:
+            _say("lost the Prefect server, begins anew")
+            # Should the run have ended all the same, the server will say so.
+            os.execve(sys.executable, [*sys.orig_argv], environment)  # noqa: S606 - this very command
+        raise
 
 
 def spare_searches_for_garbage() -> None:
@@ -66,13 +76,12 @@ def spare_searches_for_garbage() -> None:
     atexit.register(gc.freeze)
 
 
-def wait_for_server(api_address: str, seconds: float) -> bool:
+def wait_for_server(health: str | None, seconds: float) -> bool:
     """Wait until the Prefect server answers; return whether it does.
 
     One request where the server is there. Whatever else is wrong, such as an address that is none
     or a certificate that is not trusted, is left to Prefect to say.
     """
-    health = _health(api_address)
     problem = None if health is None else absence(health)
     if health is None or problem is None:
         return True
@@ -80,7 +89,7 @@ def wait_for_server(api_address: str, seconds: float) -> bool:
     _say(f"waits for the Prefect server, at most {seconds:.0f} s: {health}: {problem}")
     while problem is not None:
         if time.monotonic() >= deadline:
-            _say(f"no Prefect server for {seconds:.0f} s, so this run has not begun: {problem}")
+            _say(f"no Prefect server for {seconds:.0f} s, gives up: {problem}")
             return False
         time.sleep(POLL_SECONDS)
         problem = absence(health)
@@ -96,7 +105,7 @@ def absence(address: str, seconds: float = ANSWER_SECONDS) -> str | None:
     cannot serve.
     """
     try:
-        with urllib.request.urlopen(address, timeout=seconds):  # noqa: S310 - see _health
+        with urllib.request.urlopen(address, timeout=seconds):  # noqa: S310 - see health_address
             return None
     except urllib.error.HTTPError as error:
         with error:
@@ -108,7 +117,7 @@ def absence(address: str, seconds: float = ANSWER_SECONDS) -> str | None:
         return None
 
 
-def _health(api_address: str) -> str | None:
+def health_address(api_address: str) -> str | None:
     """Return where to ask, None when the address is none of HTTP.
 
     It needs no login, so a name and password in the address are left out.

@@ -9,9 +9,11 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -20,7 +22,7 @@ from deployments.environment import clean_environment
 from deployments.ports import LOCALHOST, free_port
 from deployments.processes import Child, start_child, wait_until
 from deployments.servers import PrefectServer
-from flows.engine import NO_SERVER, YOUNG_OBJECTS, absence, wait_for_server
+from flows.engine import NO_SERVER, YOUNG_OBJECTS, absence, health_address, wait_for_server
 from maintenance import schema
 from maintenance.settings import Settings
 from tests.support.prefect_server import ask
@@ -45,6 +47,19 @@ class Odd(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
+
+
+class Healthy(Odd):
+    """Says that all is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.end_headers()
+
+
+def answer_once(server: HTTPServer) -> None:
+    with server:
+        server.handle_request()
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +114,17 @@ def listener() -> Iterator[str]:
 def test_an_address_that_is_none_is_left_to_prefect(
     address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert wait_for_server(address, WAIT_SECONDS)
+    assert wait_for_server(health_address(address), WAIT_SECONDS)
     assert capsys.readouterr().err == ""
 
 
 def test_a_login_in_the_address_is_neither_sent_nor_said(
     odd: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert wait_for_server(f"http://user:secret@{odd}/200", 0.0)
-    assert capsys.readouterr().err == ""
-    assert not wait_for_server(f"http://user:secret@{odd}/503", 0.0)
-    said = capsys.readouterr().err
-    assert f"http://{odd}/503/health" in said
-    assert "secret" not in said
+    address = health_address(f"http://user:secret@{odd}/503/")
+    assert address == f"http://{odd}/503/health"
+    assert not wait_for_server(address, 0.0)
+    assert "secret" not in capsys.readouterr().err
 
 
 def test_without_a_server_the_wait_ends_with_a_message_and_a_status_of_its_own(
@@ -131,7 +144,7 @@ def test_without_a_server_the_wait_ends_with_a_message_and_a_status_of_its_own(
     assert done.returncode == NO_SERVER == 75
     assert done.stderr.splitlines() == [
         f"python -m flows.engine: {WAITS}, at most 1 s: {address}/health: {REFUSED}",
-        f"python -m flows.engine: no Prefect server for 1 s, so this run has not begun: {REFUSED}",
+        f"python -m flows.engine: no Prefect server for 1 s, gives up: {REFUSED}",
     ]
 
 
@@ -222,6 +235,30 @@ def test_a_run_that_starts_while_the_server_is_down_begins_and_completes_when_it
     finally:
         child.kill()
     assert "python -m flows.engine: the Prefect server is there" in child.said()
+    found = runs.run(run)
+    assert (found["state_type"], found["run_count"]) == ("COMPLETED", 1)
+    assert validibot.rows(schema.sessions) == {}
+
+
+@pytest.mark.slow
+def test_a_run_whose_server_goes_away_before_its_first_connection_begins_anew(
+    runs: Runs, environment: Settings, validibot: Validibot, tmp_path: Path
+) -> None:
+    validibot.session(NOW - DAY)
+    run = runs.make()
+    runs.server.child.kill()
+    port = urlsplit(runs.server.client_settings["PREFECT_API_URL"]).port
+    assert port is not None
+    thread = threading.Thread(target=answer_once, args=(HTTPServer((LOCALHOST, port), Healthy),))
+    thread.start()
+    child = waiting(tmp_path, runs.variables, run)
+    thread.join()
+    try:
+        runs.server.restart()
+        assert child.process.wait(WAIT_SECONDS) == 0, child.said()
+    finally:
+        child.kill()
+    assert child.said().count("lost the Prefect server, begins anew") == 1
     found = runs.run(run)
     assert (found["state_type"], found["run_count"]) == ("COMPLETED", 1)
     assert validibot.rows(schema.sessions) == {}
