@@ -5,12 +5,14 @@ What happens follows from a seed; at which line of the code it strikes does not,
 
 import random
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psutil
@@ -19,10 +21,11 @@ from deployments.environment import MARKER
 from deployments.ports import free_port
 from deployments.processes import Child, start_child
 from deployments.servers import PrefectServer
+from tests.support.prefect_server import ask
 
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"
-ENGINE = "prefect.engine"
-EVERY_SECONDS = 10.0
+ENGINE = "flows.engine"
+EVERY_SECONDS = 8.0
 """Between two crashes, on average."""
 TARGET_SECONDS = 15.0
 """So long a crash waits for a run that it can strike."""
@@ -31,8 +34,8 @@ QUIET_SECONDS = 4.0
 DOWN_SECONDS = (1.0, 6.0)
 LOOK_SECONDS = 2.0
 ANSWER_SECONDS = 3.0
-"""A server on SQLite may not answer for a minute, when its transactions wait for each other. Nobody
-has let it crash, but it is an outage."""
+"""A server on SQLite that is busy may not answer for longer. Nobody has let it crash, but it is an
+outage."""
 STOP_SECONDS = 5.0
 
 
@@ -199,7 +202,18 @@ class Chaos:
             if not going:
                 return False
             run = self._draw.choice(sorted(going))
-            going = {run: going[run]}
             _kill(going[run])
-        self.struck.append(Struck(crash, began, ended or datetime.now(UTC), frozenset(going)))
+            self.struck.append(Struck(crash, began, datetime.now(UTC), frozenset({run})))
+            return True
+        hit = going.keys() | self._begun()
+        self.struck.append(Struck(crash, began, ended or datetime.now(UTC), frozenset(hit)))
         return True
+
+    def _begun(self) -> set[str]:
+        """Return the runs that somebody has taken up, with a process or not yet."""
+        begun = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
+        while True:
+            with suppress(httpx.HTTPError):  # too busy to say
+                found = ask(self._prefect, "POST", "/flow_runs/filter", {"flow_runs": begun})
+                return {UUID(one["id"]).hex for one in found}
+            time.sleep(LOOK_SECONDS)

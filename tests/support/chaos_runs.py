@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from uuid import UUID
 from deployments.api import FINAL_STATES
 from deployments.automations.rescue import DEAD_INFRASTRUCTURE
 from deployments.servers import PrefectServer
+from deployments.worker import PREFETCH_SECONDS
 from tests.support.chaos import Struck
 from tests.support.chaos_day import EVERY_SECONDS, Day
 from tests.support.prefect_server import ask, deployments
@@ -18,6 +19,7 @@ from tests.support.prefect_server import ask, deployments
 REACTION = timedelta(seconds=15)
 """After so long, nobody will start a crashed run again."""
 POLL_SECONDS = 0.25
+LOOK_AHEAD = timedelta(seconds=float(PREFETCH_SECONDS) + 1)
 PAGE = 200
 
 
@@ -31,11 +33,6 @@ class Run:
     message: str
     starts: int
     ended: datetime | None
-
-    @property
-    def begun(self) -> bool:
-        """Whether it says that somebody has taken it up."""
-        return self.state not in (*FINAL_STATES, "SCHEDULED")
 
     @property
     def left(self) -> bool:
@@ -107,13 +104,14 @@ def not_served(
     due: dict[str, datetime],
     struck: Sequence[Struck],
     late: timedelta,
-    rescue: timedelta,
+    rescue: Callable[[Struck, Sequence[Struck]], timedelta],
 ) -> list[str]:
     """Say which moments nobody served.
 
-    A moment is served when a run of its job completes then or within `late`. In an outage, the
-    next moment at which the job is due serves this one, too: one run catches up. An outage is the
-    time of a crash; for a job that had a run then, with the time that the rescue of it may take.
+    A moment is served when a run of its job completes then or within `late`; also when one does so
+    just before, that was still going when the worker looked ahead. In an outage, the next moment at
+    which the job is due serves this one, too: one run catches up. An outage is the time of a crash;
+    for a job that had a run then, with the time that the rescue of it may take.
     """
     problems = [f"the run due at {at} is gone" for run, at in due.items() if run not in runs]
     by_job: dict[str, list[datetime]] = defaultdict(list)
@@ -128,12 +126,13 @@ def not_served(
         ]
         mine = {one.id for one in runs.values() if one.job == job}
         outages = [
-            (one.began, one.ended + (rescue if one.runs & mine else timedelta(0))) for one in struck
+            (one.began, one.ended + (rescue(one, struck) if one.runs & mine else timedelta(0)))
+            for one in struck
         ]
         latest = datetime.max.replace(tzinfo=UTC)
         for at in sorted(moments, reverse=True):
             if not any(began <= at + late and at <= ended for began, ended in outages):
                 latest = at + late
-            if not any(at <= ended <= latest for ended in completed):
+            if not any(at - LOOK_AHEAD <= ended <= latest for ended in completed):
                 problems.append(f"{job} due at {at} was not served until {latest}")
     return problems
