@@ -65,7 +65,7 @@ def worker(
     }
     child = start_child(
         "the worker",
-        worker_command("maintenance", 2, ["--name", "end-to-end"]),
+        worker_command("maintenance", ["--name", "end-to-end"]),
         tmp_path / "worker.log",
         clean_environment(os.environ, tmp_path) | quiet_server.client_settings | ours,
     )
