@@ -47,9 +47,9 @@ from tests.support.timed_out import manifest_key
 from tests.support.validibot import NOW, Validibot
 
 SEED = int(os.environ.get("CHAOS_SEED", "20261122"))
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "56"))
 
-BEFORE_SECONDS = 20
+BEFORE_SECONDS = 16
 """To fill the application, to schedule the day and to start the worker."""
 SILENCE = timedelta(seconds=40)
 """Shorter than as deployed, and still longer than a heartbeat."""

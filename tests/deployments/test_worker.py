@@ -185,11 +185,15 @@ def test_what_the_environment_says_is_kept_and_the_rest_is_sensible() -> None:
         "PATH": f"{ours}:/bin",
         "A": "",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_WORKER_PREFETCH_SECONDS": "3",
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
     }
     kept = {
         "PATH": f"{ours}:/bin",
         "PREFECT_WORKER_QUERY_SECONDS": "10",
+        "PREFECT_WORKER_PREFETCH_SECONDS": "10",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "502",
         "PREFECT_WORKER_WEBSERVER_HOST": "0.0.0.0",  # noqa: S104 - an operator's own choice
     }
     assert worker_environment(kept) == kept

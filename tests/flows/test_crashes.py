@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
@@ -174,20 +175,22 @@ class Stage:
         self.scene = Scene(Validibot(engine, base / "scene"))
         engine.dispose()
 
-    def fresh(self, patch: pytest.MonkeyPatch) -> tuple[str, Validibot]:
-        """Return the address of a copy, and the copy, which is now the settings' one too."""
+    def fresh(self) -> tuple[str, Validibot]:
+        """Return the address of a copy, and the copy."""
         name = f"crash_{next(self._numbers)}"
         url = self.server.create_database(name, template="crash_scene")
         root = self.base / name
         shutil.copytree(self.base / "scene", root)
-        address = url.render_as_string(hide_password=False)
-        patch.setenv("DATABASE_URL", address)
-        patch.setenv("STORAGE_ROOT", str(root))
-        settings.cache_clear()
         copy = Validibot.__new__(Validibot)
         copy.engine = create_engine(url.set(drivername=DRIVER))
         copy.root = root
-        return address, copy
+        return url.render_as_string(hide_password=False), copy
+
+    def use(self, address: str, copy: Validibot, patch: pytest.MonkeyPatch) -> None:
+        """Let the settings be those of a copy."""
+        patch.setenv("DATABASE_URL", address)
+        patch.setenv("STORAGE_ROOT", str(copy.root))
+        settings.cache_clear()
 
     def drop(self, copy: Validibot) -> None:
         """Remove a copy."""
@@ -218,21 +221,31 @@ def test_2_5_a_crash_at_any_point_is_completed_by_the_next_run(
     job: str, stage: Stage, crasher: CrashServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = expected_end(job, stage, monkeypatch)
+
+    def crashed(point: int) -> tuple[str, Validibot, list[str]]:
+        address, copy = stage.fresh()
+        reached = crasher.crash(job=job, url=address, root=copy.root, as_of=NOW, point=point)
+        return address, copy, reached
+
     names: list[str] = []
-    for point in count():
-        address, copy = stage.fresh(monkeypatch)
-        names = crasher.crash(job=job, url=address, root=copy.root, as_of=NOW, point=point)
-        wait_for_sessions_to_end(copy.engine)
-        stage.scene.check_stamps(copy)
-        run(JOBS[job].flow, as_of=NOW)
-        stage.scene.check_stamps(copy)
-        if job == "process-purge-retries":
-            # What the killed run had queued is due from then on, which is after NOW.
-            run(JOBS[job].flow)
-        assert settled(copy) == undisturbed, f"after a crash before: {names[-1]}"
-        stage.drop(copy)
-        if len(names) <= point:
-            break
+    with ThreadPoolExecutor(1) as ahead:  # the next crash happens while this one is looked at
+        coming = ahead.submit(crashed, 0)
+        for point in count():
+            address, copy, names = coming.result()
+            coming = ahead.submit(crashed, point + 1)
+            wait_for_sessions_to_end(copy.engine)
+            stage.use(address, copy, monkeypatch)
+            stage.scene.check_stamps(copy)
+            run(JOBS[job].flow, as_of=NOW)
+            stage.scene.check_stamps(copy)
+            if job == "process-purge-retries":
+                # What the killed run had queued is due from then on, which is after NOW.
+                run(JOBS[job].flow)
+            assert settled(copy) == undisturbed, f"after a crash before: {names[-1]}"
+            stage.drop(copy)
+            if len(names) <= point:
+                break
+        stage.drop(coming.result()[1])
     # The points were real ones: statements, commits, and for a purge, files and directories.
     assert "COMMIT" in names
     if job == "cleanup-stuck-runs":
@@ -245,7 +258,8 @@ def test_2_5_a_crash_at_any_point_is_completed_by_the_next_run(
 
 def expected_end(job: str, stage: Stage, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return what a run that nothing disturbs leaves; make sure that it did something, once."""
-    _, copy = stage.fresh(patch)
+    address, copy = stage.fresh()
+    stage.use(address, copy, patch)
     before = settled(copy)
     first = run(JOBS[job].flow, as_of=NOW)
     end = settled(copy)

@@ -20,7 +20,7 @@ EVERY_SECONDS = {
     "purge-expired-outputs": 24,
     "clear-sessions": 32,
     "cleanup-idempotency-keys": 32,
-    "cleanup-callback-receipts": 48,
+    "cleanup-callback-receipts": 36,
 }
 """In the order of the real intervals; all are due together at times, as at three in the morning."""
 
