@@ -1,7 +1,7 @@
 """A day of schedules in compressed time, while everything crashes at random.
 
 The crashes follow from a seed, which a failure names: CHAOS_SEED repeats them, and another seed
-makes another day. CHAOS_SECONDS=600 makes a longer one, a soak test.
+makes another day. CHAOS_SECONDS makes it longer.
 """
 
 import os
