@@ -34,25 +34,24 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Approval:
-    """A conflict, of what on the server it is, and the command that takes the new default."""
+    """A conflict, of which deployment it is, and the command that takes the new default."""
 
-    resource: str
-    """The kind and the name, as in `deployment.clear-sessions`."""
-    name: str
+    deployment: str
+    """Its full name, as in `clear-sessions/default`."""
     conflict: Conflict
     command: str
 
     def __str__(self) -> str:
         """Write it as one line."""
-        return f"{self.name}: {self.conflict}; needs your approval: {self.command}"
+        return f"{self.deployment}: {self.conflict}; needs your approval: {self.command}"
 
     def to_event(self) -> Event:
         """Return the event that tells it."""
         return Event(
             event=APPROVAL_NEEDED,
             resource={
-                "prefect.resource.id": f"{PREFIX}.{self.resource}",
-                "prefect.resource.name": self.name,
+                "prefect.resource.id": f"{PREFIX}.deployment.{self.deployment.partition('/')[0]}",
+                "prefect.resource.name": self.deployment,
             },
             payload={
                 "what": self.conflict.what,

@@ -108,9 +108,7 @@ def _deploy_schedules(
     for what in verdict.kept:
         changes.keep(f"{name}: {what}")
     for conflict in verdict.conflicts:
-        resource = f"deployment.{name.partition('/')[0]}"
-        command = f"{changes.command} --reset-schedules"
-        changes.ask(Approval(resource, name, conflict, command))
+        changes.ask(Approval(name, conflict, f"{changes.command} --reset-schedules"))
     if not changes.dry_run:
         record.write_timings(name, found.id, verdict.applied)
     return bool(verdict.create or verdict.update or verdict.delete)

@@ -10,6 +10,7 @@ from deployments.api import PrefectApi
 from deployments.names import WORK_POOL
 from deployments.ports import LOCALHOST, free_port
 from deployments.processes import Child, ChildFailed, start_child, wait_until
+from deployments.worker_settings import WORKER_SETTINGS
 
 START_SECONDS = 90.0
 PORT_ATTEMPTS = 3
@@ -25,11 +26,6 @@ SERVER_SETTINGS = {
     ),
     # After a restart, automations would not hear of going runs for up to 15 minutes.
     "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.ordering",
-}
-WORKER_SETTINGS = {
-    "PREFECT_WORKER_QUERY_SECONDS": "2",
-    "PREFECT_WORKER_PREFETCH_SECONDS": "3",
-    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
 }
 
 

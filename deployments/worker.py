@@ -29,24 +29,16 @@ from prefect.settings import (
 )
 
 from deployments.names import DEPLOYMENT, WORK_POOL
+from deployments.worker_settings import WORKER_SETTINGS
 from flows.cleanup_orphaned_containers import JOB
 
 ASK_SECONDS = 10.0
 ASK_RETRIES = 3
 """A server on SQLite says that it is busy while another request writes."""
 TAG = "worker-start"
-PREFETCH_SECONDS = "3"
-"""So long before its time a worker takes up a run, which then starts its process, and waits."""
-DEFAULTS = {
-    # Half a run's start-up time is waiting to be noticed; and health is nobody else's business.
-    "PREFECT_WORKER_QUERY_SECONDS": "2",
-    # A run that is due while another one of its job goes on is cancelled, when the worker looks
-    # ahead. The less it does, the fewer are cancelled whose time has not come.
-    "PREFECT_WORKER_PREFETCH_SECONDS": PREFETCH_SECONDS,
+DEFAULTS = WORKER_SETTINGS | {
+    # Health is nobody else's business.
     "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
-    # What the server answers while it cannot reach its database. Runs inherit this, and ask again
-    # for a minute.
-    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
 }
 """Used where the environment does not say otherwise."""
 

@@ -1,8 +1,6 @@
 """Real parts for the tests: one embedded PostgreSQL a session, a fresh database a test."""
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -24,9 +22,9 @@ from tests.support.docker_engine import (
     containers_of_a_test,
     docker_engine_or_skip,
 )
+from tests.support.prefect_server import deployed_prefect
 from tests.support.validibot import Validibot
 
-APPLY_SECONDS = 120
 SERVER_PARAMETERS = {"fsync": "off", "max_connections": "200", "track_commit_timestamp": "on"}
 
 _numbers = count()
@@ -100,19 +98,8 @@ def prefect_server() -> Iterator[PrefectServer]:
 @pytest.fixture(scope="session")
 def deployed_server() -> Iterator[PrefectServer]:
     """Another one, on which prefect.yaml was applied: it has schedules and makes runs of them."""
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
-        home = Path(name)
-        environment = clean_environment(os.environ, home)
-        with PrefectServer(home, home, environment) as running:
-            running.wait_until_ready()
-            subprocess.run(
-                [sys.executable, "-m", "deployments"],
-                env=environment | running.client_settings,
-                capture_output=True,
-                timeout=APPLY_SECONDS,
-                check=True,
-            )
-            yield running
+    with deployed_prefect() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

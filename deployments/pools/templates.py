@@ -10,6 +10,7 @@ from prefect.workers.process import ProcessWorker
 from pydantic import AliasChoices
 
 from deployments.settings import PoolType
+from deployments.worker_settings import PATIENCE
 from maintenance.settings import Settings
 
 Template = dict[str, Any]
@@ -21,8 +22,6 @@ COMMAND = "python -m flows.engine"
 """Prefect's engine, which first waits for the server."""
 
 STORAGE_ROOT = "/app/storage"
-NO_DATABASE = "500"
-"""What the server answers while it cannot reach its database: runs ask again for a minute."""
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -146,10 +145,7 @@ def _placeholder(name: str) -> str:
 
 
 def _of_runs() -> dict[str, str]:
-    return {
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-        "PREFECT_CLIENT_RETRY_EXTRA_CODES": NO_DATABASE,
-    }
+    return {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS), **PATIENCE}
 
 
 def _text(title: str, default: str | None) -> Template:

@@ -1,16 +1,10 @@
 """A Prefect server with all deployments, shared by the tests that look at it."""
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.environment import clean_environment
 from deployments.names import WORK_POOL
 from deployments.processes import wait_until
 from deployments.servers import PrefectServer
@@ -19,12 +13,12 @@ from tests.support.jobs_on_server import scheduled_jobs
 from tests.support.prefect_server import (
     ask,
     automations,
+    deployed_prefect,
     deployments,
     edit_schedule,
     schedules,
 )
 
-APPLY_SECONDS = 90
 SETTLED_SECONDS = 60
 SCHEDULER = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2"}
 """After an edit Prefect makes new runs within a minute; the tests do not wait so long."""
@@ -33,19 +27,8 @@ SCHEDULER = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2"}
 @pytest.fixture(scope="session")
 def deployed_server() -> Iterator[PrefectServer]:
     """A server that `python -m deployments` has set up. Nobody serves its work pool."""
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
-        home = Path(name)
-        environment = clean_environment(os.environ, home) | SCHEDULER
-        with PrefectServer(home, home, environment) as running:
-            running.wait_until_ready()
-            subprocess.run(
-                [sys.executable, "-m", "deployments"],
-                env=clean_environment(os.environ, home) | running.client_settings,
-                check=True,
-                capture_output=True,
-                timeout=APPLY_SECONDS,
-            )
-            yield running
+    with deployed_prefect(SCHEDULER) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """Bad parameters of a deployment are refused, and nothing is touched (SPEC 2.10)."""
 
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +15,7 @@ from deployments.runs import run_deployment
 from deployments.servers import PrefectServer, start_worker
 from maintenance import schema
 from maintenance.settings import Settings
+from tests.support.prefect_server import deployed_prefect
 from tests.support.validibot import DAY, NOW, Validibot
 
 RECEIPTS = f"cleanup-callback-receipts/{DEPLOYMENT}"
@@ -28,14 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def prefect_server() -> Iterator[PrefectServer]:
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
-        home = Path(name)
-        with PrefectServer(home, home, clean_environment(os.environ, home)) as running:
-            running.wait_until_ready()
-            environment = clean_environment(os.environ, home) | running.client_settings
-            command = [sys.executable, "-m", "deployments"]
-            subprocess.run(command, env=environment, check=True, capture_output=True)
-            yield running
+    with deployed_prefect() as running:
+        yield running
 
 
 @pytest.mark.parametrize("refused", [{"days": -1}, {"days": "many"}, {"batch_size": 0}])

@@ -6,9 +6,6 @@ makes another day. CHAOS_SECONDS makes it longer.
 
 import os
 import random
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -42,7 +39,7 @@ from tests.support.chaos_runs import (
 )
 from tests.support.chaos_witness import Witness, interleaved, without_guard
 from tests.support.odd_engine import odd_engine
-from tests.support.prefect_server import ask, automations
+from tests.support.prefect_server import ask, automations, deployed_prefect
 from tests.support.timed_out import manifest_key
 from tests.support.validibot import NOW, Validibot
 
@@ -123,20 +120,15 @@ def engine_without_containers() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def prefect() -> Iterator[PrefectServer]:
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
-        home = Path(name)
-        settings = {"PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "1000"} | {
-            # The slot of a run that died before it began is free again sooner, too.
-            "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
-        }
-        with PrefectServer(home, home, clean_environment(os.environ, home) | settings) as running:
-            running.wait_until_ready()
-            environment = clean_environment(os.environ, home) | running.client_settings
-            command = [sys.executable, "-m", "deployments"]
-            subprocess.run(command, env=environment, check=True, capture_output=True, timeout=90)
-            find_silent_runs_sooner(running)
-            with temporary_settings({PREFECT_API_URL: running.client_settings["PREFECT_API_URL"]}):
-                yield running
+    settings = {
+        "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "1000",
+        # The slot of a run that died before it began is free again sooner, too.
+        "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
+    }
+    with deployed_prefect(settings) as running:
+        find_silent_runs_sooner(running)
+        with temporary_settings({PREFECT_API_URL: running.client_settings["PREFECT_API_URL"]}):
+            yield running
 
 
 def find_silent_runs_sooner(prefect: PrefectServer) -> None:

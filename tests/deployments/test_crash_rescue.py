@@ -7,9 +7,6 @@ no worker was there 72 runs fell due.
 """
 
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +25,7 @@ from deployments.processes import Child, wait_until
 from deployments.servers import PrefectServer, start_worker
 from maintenance import schema
 from maintenance.settings import Settings
-from tests.support.prefect_server import ask, deployments
+from tests.support.prefect_server import ask, deployed_prefect, deployments
 from tests.support.validibot import DAY, NOW, Validibot
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -51,14 +48,8 @@ STOP_SECONDS = 10.0
 
 @pytest.fixture
 def prefect() -> Iterator[PrefectServer]:
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
-        home = Path(name)
-        with PrefectServer(home, home, clean_environment(os.environ, home)) as running:
-            running.wait_until_ready()
-            environment = clean_environment(os.environ, home) | running.client_settings
-            command = [sys.executable, "-m", "deployments"]
-            subprocess.run(command, env=environment, check=True, capture_output=True, timeout=90)
-            yield running
+    with deployed_prefect() as running:
+        yield running
 
 
 class Story:

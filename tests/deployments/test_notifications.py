@@ -103,7 +103,7 @@ def test_an_example_is_off_until_it_has_an_address_and_then_sends_our_events(
 
             wait_until(called, WAIT_SECONDS, "the webhook's call", [])
             conflict = Conflict("schedule s", "0 1 * * * UTC", "0 2 * * * UTC", "edited")
-            waiting = Approval("deployment.clear-sessions", "clear-sessions/default", conflict, "x")
+            waiting = Approval("clear-sessions/default", conflict, "x")
             assert tell(client, [waiting]) is None
             wait_until(lambda: bool(calls(APPROVAL_NEEDED)), WAIT_SECONDS, "the next call", [])
             ask(prefect_server, "PATCH", path, {"enabled": False})

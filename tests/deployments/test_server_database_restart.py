@@ -5,9 +5,6 @@ afterwards schedules, requests and the rescue of crashed runs work as before.
 """
 
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -30,7 +27,7 @@ from maintenance.settings import Settings
 from tests.support.chaos_witness import Witness, Write, without_guard
 from tests.support.jobs_on_server import make_run
 from tests.support.prefect_database import PrefectDatabase, prefect_database
-from tests.support.prefect_server import ask, deployments, edit_schedule
+from tests.support.prefect_server import ask, deployed_prefect, deployments, edit_schedule
 from tests.support.validibot import DAY, NOW, Validibot
 
 pytestmark = [pytest.mark.system_postgres, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -58,15 +55,8 @@ def server_database() -> Iterator[PrefectDatabase]:
 
 @pytest.fixture
 def prefect(server_database: PrefectDatabase) -> Iterator[PrefectServer]:
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
-        home = Path(name)
-        environment = clean_environment(os.environ, home)
-        with PrefectServer(home, home, environment | server_database.server_settings) as running:
-            running.wait_until_ready()
-            command = [sys.executable, "-m", "deployments"]
-            environment |= running.client_settings
-            subprocess.run(command, env=environment, check=True, capture_output=True, timeout=90)
-            yield running
+    with deployed_prefect(server_database.server_settings) as running:
+        yield running
 
 
 class Story:

@@ -2,9 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
@@ -32,7 +29,13 @@ from maintenance import schema
 from maintenance.settings import Settings
 from tests.support import jobs_on_server
 from tests.support.jobs_on_server import make_run
-from tests.support.prefect_server import ask, automations, deployments, edit_schedule
+from tests.support.prefect_server import (
+    ask,
+    automations,
+    deployed_prefect,
+    deployments,
+    edit_schedule,
+)
 from tests.support.refusing import refusing
 from tests.support.validibot import NOW, Validibot
 
@@ -42,7 +45,6 @@ TICK = timedelta(seconds=1)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 WAIT_SECONDS = 30.0
 SESSIONS = 100
-APPLY_SECONDS = 90
 GOING = ["RUNNING", "PENDING", "CANCELLING"]
 DEAF = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
@@ -60,19 +62,8 @@ def no_job() -> None:
 @pytest.fixture(scope="module")
 def deaf_server() -> Iterator[PrefectServer]:
     """A server whose automations hear of nothing, as if every event for them were lost."""
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
-        home = Path(name)
-        environment = clean_environment(os.environ, home)
-        with PrefectServer(home, home, environment | DEAF) as running:
-            running.wait_until_ready()
-            subprocess.run(
-                [sys.executable, "-m", "deployments"],
-                env=environment | running.client_settings,
-                check=True,
-                capture_output=True,
-                timeout=APPLY_SECONDS,
-            )
-            yield running
+    with deployed_prefect(DEAF) as running:
+        yield running
 
 
 @pytest.fixture

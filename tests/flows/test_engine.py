@@ -221,6 +221,17 @@ def runs() -> Iterator[Runs]:
             yield Runs(server)
 
 
+def completes(runs: Runs, run: str, child: Child) -> None:
+    """Bring the server back, for which a run's process waits; the run then completes, once."""
+    try:
+        runs.server.restart()
+        assert child.process.wait(WAIT_SECONDS) == 0, child.said()
+    finally:
+        child.kill()
+    found = runs.run(run)
+    assert (found["state_type"], found["run_count"]) == ("COMPLETED", 1)
+
+
 @pytest.mark.slow
 def test_a_run_that_starts_while_the_server_is_down_begins_and_completes_when_it_is_back(
     runs: Runs, environment: Settings, validibot: Validibot, tmp_path: Path
@@ -229,14 +240,8 @@ def test_a_run_that_starts_while_the_server_is_down_begins_and_completes_when_it
     run = runs.make()
     runs.server.child.kill()
     child = waiting(tmp_path, runs.variables, run)
-    try:
-        runs.server.restart()
-        assert child.process.wait(WAIT_SECONDS) == 0, child.said()
-    finally:
-        child.kill()
+    completes(runs, run, child)
     assert "python -m flows.engine: the Prefect server is there" in child.said()
-    found = runs.run(run)
-    assert (found["state_type"], found["run_count"]) == ("COMPLETED", 1)
     assert validibot.rows(schema.sessions) == {}
 
 
@@ -253,14 +258,8 @@ def test_a_run_whose_server_goes_away_before_its_first_connection_begins_anew(
     thread.start()
     child = waiting(tmp_path, runs.variables, run)
     thread.join()
-    try:
-        runs.server.restart()
-        assert child.process.wait(WAIT_SECONDS) == 0, child.said()
-    finally:
-        child.kill()
+    completes(runs, run, child)
     assert child.said().count("lost the Prefect server, begins anew") == 1
-    found = runs.run(run)
-    assert (found["state_type"], found["run_count"]) == ("COMPLETED", 1)
     assert validibot.rows(schema.sessions) == {}
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from deployments.api import FINAL_STATES
 from deployments.automations.rescue import DEAD_INFRASTRUCTURE
 from deployments.servers import PrefectServer
-from deployments.worker import PREFETCH_SECONDS
+from deployments.worker_settings import PREFETCH_SECONDS
 from tests.support.chaos import Struck
 from tests.support.chaos_day import EVERY_SECONDS, Day
 from tests.support.prefect_server import ask, deployments

@@ -1,11 +1,39 @@
 """What an operator does in the UI, and what the tests look at: plain requests to the API."""
 
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from deployments.environment import clean_environment
 from deployments.servers import PrefectServer
+
+APPLY_SECONDS = 90
 
 BOOKKEEPING = ("updated", "last_polled", "status", "created_by", "updated_by")
 """Fields that change by themselves."""
+
+
+@contextmanager
+def deployed_prefect(settings: Mapping[str, str] | None = None) -> Iterator[PrefectServer]:
+    """A server of its own that `python -m deployments` has set up. Nobody serves its work pool."""
+    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+        home = Path(name)
+        environment = clean_environment(os.environ, home)
+        with PrefectServer(home, home, environment | dict(settings or {})) as running:
+            running.wait_until_ready()
+            subprocess.run(
+                [sys.executable, "-m", "deployments"],
+                env=environment | running.client_settings,
+                check=True,
+                capture_output=True,
+                timeout=APPLY_SECONDS,
+            )
+            yield running
 
 
 def ask(server: PrefectServer, method: str, path: str, body: object = None) -> Any:
