@@ -33,6 +33,7 @@ COPY flows flows
 COPY tasks tasks
 COPY maintenance maintenance
 COPY deployments deployments
+COPY demo demo
 # Without byte code every run takes a second longer to start. Some packages ship templates that only
 # look like Python, hence the `true`.
 RUN /opt/build/bin/pip install --no-build-isolation --no-deps --prefix /opt/venv --editable . \

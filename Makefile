@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 PIP_OPTIONS := -qq --no-input --disable-pip-version-check
 BACKENDS = --extra s3 --extra gcs
-SOURCES = $(wildcard flows tasks maintenance deployments benchmarks tests)
+SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks tests)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lock clean
@@ -27,7 +27,7 @@ help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## Show the whole system with sample data (ONCE=1: end by itself; SIZE=n: submissions)
-	@exec $(RUN) -m deployments.demo $(if $(ONCE),--once) $(if $(SIZE),--size $(SIZE))
+	@exec $(RUN) -m demo $(if $(ONCE),--once) $(if $(SIZE),--size $(SIZE))
 
 test: $(STAMP) ## Run the tests (ARGS='-k name -x': options of pytest)
 	@exec $(RUN) -m pytest $(ARGS)

@@ -30,14 +30,14 @@ import psutil
 from sqlalchemy import create_engine
 
 from benchmarks.stage import machine
-from deployments.api import PrefectApi
-from deployments.environment import PROJECT, clean_environment
+from demo.api import PrefectApi
+from demo.embedded import embedded_server
+from demo.environment import PROJECT, clean_environment
+from demo.ports import LOCALHOST, free_port
+from demo.processes import Child, start_child, wait_until
+from demo.servers import PrefectServer, prefect_command
 from deployments.names import DEPLOYMENT, WORK_POOL
-from deployments.ports import LOCALHOST, free_port
-from deployments.processes import Child, start_child, wait_until
-from deployments.servers import PrefectServer, prefect_command
 from flows.jobs import JOBS
-from maintenance.embedded import embedded_server
 from maintenance.schema import metadata
 from maintenance.settings import DRIVER
 

@@ -25,7 +25,7 @@ from sqlalchemy import create_engine
 from benchmarks.client import Latency, live_sessions, other_client
 from benchmarks.expired_ways import WAYS, Cost
 from benchmarks.stage import SERVER_PARAMETERS, machine
-from maintenance.embedded import EmbeddedServer, embedded_server
+from demo.embedded import EmbeddedServer, embedded_server
 from maintenance.schema import metadata
 from maintenance.settings import DRIVER
 

@@ -20,9 +20,9 @@ from maintenance.database import engine_for, transaction
 from maintenance.settings import Settings, settings
 from maintenance.storage.layout import BUNDLE, OLDER_BUNDLE, Bundle, keep_outputs
 from maintenance.storage.store import Keep, keep_nothing
-from tasks.changes import Change, Removal, apply
-from tasks.output_rows import OutputItem, output_changes, read_outputs
-from tasks.submission_rows import SubmissionItem, purge_changes, read_related
+from tasks.batching.row_changes import Change, Removal, apply
+from tasks.purge.output_rows import OutputItem, output_changes, read_outputs
+from tasks.purge.submission_rows import SubmissionItem, purge_changes, read_related
 
 SUBMISSION_COLUMNS = "s.id, s.expires_at, s.created, s.retention_policy, s.input_file"
 DUE = {

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 from benchmarks.stage import Stage, machine, stage
 from benchmarks.ways import Outcome, run_way
-from maintenance.sample import SampleSpec
+from demo.sample import SampleSpec
 
 JOBS = ("purge-expired-submissions", "purge-expired-outputs", "process-purge-retries")
 ROW_BY_ROW_ITEMS = 3_000

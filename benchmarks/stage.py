@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import URL, create_engine, text
 
-from maintenance.embedded import EmbeddedServer, embedded_server
-from maintenance.sample import SampleSpec, load_sample
+from demo.embedded import EmbeddedServer, embedded_server
+from demo.sample import SampleSpec, load_sample
 from maintenance.schema import metadata
 from maintenance.settings import DRIVER
 

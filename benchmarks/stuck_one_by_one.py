@@ -19,12 +19,12 @@ from maintenance.database import database_clock, engine_for, transaction
 from maintenance.evidence import manifest
 from maintenance.settings import settings
 from maintenance.storage.layout import Stores, open_stores
-from tasks.evidence_facts import read_lacking
-from tasks.evidence_rows import Receipt
-from tasks.finished_runs import finish_rows, lock_timed_out
-from tasks.places import Place
-from tasks.stuck_rows import end_runs, lock_attempts, read_stuck
-from tasks.stuck_selection import OLDEST_FIRST, claimable
+from tasks.batching.keyset import Place
+from tasks.stuck.evidence_facts import read_lacking
+from tasks.stuck.evidence_rows import Receipt
+from tasks.stuck.finalization_rows import finish_rows, lock_timed_out
+from tasks.stuck.rows import end_runs, lock_attempts, read_stuck
+from tasks.stuck.selection import OLDEST_FIRST, claimable
 
 TIMEOUT = timedelta(minutes=DEFAULT_MINUTES)
 

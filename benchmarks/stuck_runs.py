@@ -9,7 +9,7 @@ import argparse
 
 from benchmarks.stage import Stage, machine, stage
 from benchmarks.ways import Outcome, run_way
-from maintenance.sample import SampleSpec
+from demo.sample import SampleSpec
 
 JOB = "cleanup-stuck-runs"
 FEW = 1_000

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from deployments.apply import AppliedSchedule, Outcome, apply
 from deployments.names import PREFECT_FILE
+from deployments.setup.apply import AppliedSchedule, Outcome, apply
 from maintenance.errors import MaintenanceError
 
 OK, FAILED = 0, 1

@@ -10,8 +10,8 @@ and again every hour while it lasts. A server or a database that does not answer
 ends nothing here. With --once the exit status is 1 when something is wrong.
 
 Every minute it also looks for runs that say Running or Pending although their process is gone, and
-marks them as Crashed, most of them to be started again (`deployments/silent.py`). That is printed,
-and wrong only when it cannot be done.
+marks them as Crashed, most of them to be started again (`deployments/monitoring/zombie_runs.py`).
+That is printed, and wrong only when it cannot be done.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import Event
 from prefect.exceptions import ObjectNotFound
 
-from deployments.asking import ServerUnavailable, server
-from deployments.lateness import late
+from deployments.client import ServerUnavailable, server
+from deployments.monitoring.job_state import JobState, read_job, read_workers, seen_lately
+from deployments.monitoring.lateness import late
+from deployments.monitoring.zombie_runs import mark_dead_runs
 from deployments.names import WORK_POOL
-from deployments.observing import JobState, read_job, read_workers, seen_lately
-from deployments.silent import mark_dead_runs
 from flows.backlog import Backlog, read_backlogs, time_budget
 from flows.jobs import JOBS
 

@@ -14,9 +14,9 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError, SignatureMismatchError
 
 from flows.jobs import JOBS, Job
-from flows.offline import server_answers, without_server
 from flows.options import parameters_of, parser
-from flows.running import LOGGER, RunStopped, UnfinishedRun
+from flows.run.lifecycle import LOGGER, RunStopped, UnfinishedRun
+from flows.run.offline import server_answers, without_server
 from maintenance import stopping
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
 from maintenance.report import Report

@@ -28,13 +28,13 @@ from maintenance.errors import MaintenanceError
 from maintenance.expiring import CALLBACK_RECEIPTS, IDEMPOTENCY_KEYS, SESSIONS, ExpiringTable
 from maintenance.report import Overdue
 from maintenance.settings import settings
-from tasks.expired_rows import DeleteOptions, count_expired
-from tasks.options import PurgeOptions
+from tasks.expiry.expired_rows import DeleteOptions, count_expired
 from tasks.orphaned_containers import OrphanOptions, count_orphans
-from tasks.outputs import count_overdue_outputs
-from tasks.queued_submissions import count_queued
-from tasks.stuck_runs import StuckOptions, count_stuck_runs
-from tasks.submissions import count_overdue
+from tasks.purge.options import PurgeOptions
+from tasks.purge.outputs import count_overdue_outputs
+from tasks.purge.queued_submissions import count_queued
+from tasks.purge.submissions import count_overdue
+from tasks.stuck.runs import StuckOptions, count_stuck_runs
 
 CONNECT_SECONDS = 3.0
 PARALLEL = 4

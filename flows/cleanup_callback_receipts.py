@@ -7,13 +7,13 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import AsOf, DeleteBatchSize, DryRun, MaxBatches, TimeBudget
-from flows.running import drain, finish, published, run_id, skip
+from flows.run.lifecycle import drain, finish, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.expiring import CALLBACK_RECEIPTS, whole_days
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import settings
-from tasks.expired_rows import (
+from tasks.expiry.expired_rows import (
     DeleteOptions,
     check_indexes,
     count_expired,

@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
-from flows.running import drain, finish, idle, published, run_id, skip
+from flows.run.lifecycle import drain, finish, idle, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.containers.engine import why_no_engine
 from maintenance.guard import guard

@@ -7,14 +7,14 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
-from flows.running import drain, finish, published, run_id, skip
+from flows.run.lifecycle import drain, finish, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import settings
 from tasks.preflight import choose_run_cutoff
 from tasks.retrying import TEN_MINUTES
-from tasks.stuck_runs import (
+from tasks.stuck.runs import (
     StuckOptions,
     count_stuck_runs,
     end_stuck_runs,

@@ -5,14 +5,14 @@ from datetime import timedelta
 from prefect import flow
 
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
-from flows.running import drain, finish, published, run_id, skip
+from flows.run.lifecycle import drain, finish, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import settings
-from tasks.options import PurgeOptions
 from tasks.preflight import choose_run_cutoff
-from tasks.queued_submissions import (
+from tasks.purge.options import PurgeOptions
+from tasks.purge.queued_submissions import (
     count_queued,
     discover_unqueued,
     preview_queued,

@@ -5,14 +5,15 @@ from datetime import timedelta
 from prefect import flow
 
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
-from flows.running import drain, finish, has_server, published, run_id, skip
+from flows.run.lifecycle import drain, finish, has_server, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import settings
-from tasks.failure_history import count_failures
-from tasks.options import PurgeOptions
-from tasks.outputs import (
+from tasks.preflight import choose_run_cutoff
+from tasks.purge.failure_history import count_failures
+from tasks.purge.options import PurgeOptions
+from tasks.purge.outputs import (
     count_overdue_outputs,
     preview_outputs,
     preview_undated_outputs,
@@ -20,7 +21,6 @@ from tasks.outputs import (
     purge_undated_outputs,
     repair_output_deadlines,
 )
-from tasks.preflight import choose_run_cutoff
 
 JOB = "purge-expired-outputs"
 SCHEDULE = "0 * * * *"

@@ -5,15 +5,15 @@ from datetime import timedelta
 from prefect import flow
 
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
-from flows.running import drain, finish, published, run_id, skip
+from flows.run.lifecycle import drain, finish, published, run_id, skip
 from maintenance.budget import Budget
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import settings
-from tasks.options import PurgeOptions
 from tasks.preflight import choose_run_cutoff
-from tasks.submission_previews import preview_overdue, preview_undated
-from tasks.submissions import (
+from tasks.purge.options import PurgeOptions
+from tasks.purge.submission_previews import preview_overdue, preview_undated
+from tasks.purge.submissions import (
     count_overdue,
     purge_submissions,
     repair_overdue,

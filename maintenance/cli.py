@@ -12,9 +12,9 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from deployments.beat import import_schedules
-from deployments.checking import deployment_checks
-from deployments.status import as_json, as_table, read_status
+from deployments.monitoring.preflight import deployment_checks
+from deployments.monitoring.status import as_json, as_table, read_status
+from deployments.setup.beat_import import import_schedules
 from maintenance.checks.database import DATABASE, GRANTS, INDEXES, TABLES, database_check
 from maintenance.checks.engine import ENGINE, engine_check
 from maintenance.checks.finding import (

@@ -30,10 +30,10 @@ from maintenance.errors import DatabaseError, EngineUnavailable
 from maintenance.report import BatchResult, Overdue
 from maintenance.schema import runs
 from maintenance.settings import settings
-from tasks.arrays import any_uuid
-from tasks.options import block_sizer
+from tasks.batching.arrays import any_uuid
+from tasks.batching.slices import Batch, Slice, work_slice
+from tasks.purge.options import block_sizer
 from tasks.retrying import TASK_OPTIONS, TEN_MINUTES
-from tasks.slices import Batch, Slice, work_slice
 
 OPTIONS = {**TASK_OPTIONS, "retry_delay_seconds": TEN_MINUTES}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Engine, create_engine
 
-from deployments.environment import clean_environment
-from deployments.servers import PrefectServer
+from demo.embedded import EmbeddedServer, embedded_server
+from demo.environment import clean_environment
+from demo.servers import PrefectServer
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
-from maintenance.embedded import EmbeddedServer, embedded_server
 from maintenance.schema import metadata
 from maintenance.settings import DRIVER, Settings
 from tests.support.docker_engine import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("flows", "tasks", "maintenance", "deployments")
+PACKAGES = ("flows", "tasks", "maintenance", "deployments", "demo")
 MAX_LINES = 300
 
 MAY_IMPORT = {
@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "tasks": {"maintenance", "tasks", "prefect"},
     "flows": {"maintenance", "tasks", "flows", "prefect"},
     "deployments": {"maintenance", "flows", "deployments", "prefect"},
+    "demo": {"maintenance", "deployments", "demo"},
 }
 """Of our packages and Prefect, those that a package's modules may import."""
 

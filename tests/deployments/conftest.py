@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from demo.processes import wait_until
+from demo.servers import PrefectServer
 from deployments.names import WORK_POOL
-from deployments.processes import wait_until
-from deployments.servers import PrefectServer
 from flows.jobs import JOBS
 from tests.support.jobs_on_server import scheduled_jobs
 from tests.support.prefect_server import (

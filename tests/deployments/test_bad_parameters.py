@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.environment import clean_environment
+from demo.environment import clean_environment
+from demo.runs import run_deployment
+from demo.servers import PrefectServer, start_worker
 from deployments.names import DEPLOYMENT
-from deployments.runs import run_deployment
-from deployments.servers import PrefectServer, start_worker
 from maintenance import schema
 from maintenance.settings import Settings
 from tests.support.prefect_server import deployed_prefect

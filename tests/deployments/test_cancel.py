@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from deployments.environment import clean_environment
+from demo.environment import clean_environment
+from demo.processes import Child, start_child, wait_until
+from demo.servers import PrefectServer, prefect_command
 from deployments.names import DEPLOYMENT, WORK_POOL
-from deployments.processes import Child, start_child, wait_until
-from deployments.servers import PrefectServer, prefect_command
 from maintenance import schema
 from maintenance.settings import Settings
 from tests.support.prefect_server import ask

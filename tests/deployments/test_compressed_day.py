@@ -18,11 +18,11 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from sqlalchemy import URL
 
-from deployments.automations.rescue import LOST
-from deployments.environment import clean_environment
-from deployments.processes import wait_until
-from deployments.servers import PrefectServer
-from deployments.silent import SILENT
+from demo.environment import clean_environment
+from demo.processes import wait_until
+from demo.servers import PrefectServer
+from deployments.monitoring.zombie_runs import SILENT
+from deployments.setup.automations.rescue import LOST
 from deployments.watch import sweep
 from maintenance import schema
 from maintenance.database import APPLICATION

@@ -17,12 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.api import FINAL_STATES
-from deployments.automations.rescue import NO_SIGN_OF_LIFE
-from deployments.environment import clean_environment
+from demo.api import FINAL_STATES
+from demo.environment import clean_environment
+from demo.processes import Child, wait_until
+from demo.servers import PrefectServer, start_worker
 from deployments.names import DEPLOYMENT
-from deployments.processes import Child, wait_until
-from deployments.servers import PrefectServer, start_worker
+from deployments.setup.automations.rescue import NO_SIGN_OF_LIFE
 from maintenance import schema
 from maintenance.settings import Settings
 from tests.support.prefect_server import ask, deployed_prefect, deployments

@@ -8,9 +8,9 @@ from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 from ruamel.yaml import YAML
 
-from deployments.declared import read_declared
 from deployments.names import DEPLOYMENT, PREFECT_FILE, WORK_POOL
-from deployments.pools.templates import COMMAND
+from deployments.setup.declared import read_declared
+from deployments.setup.pools.templates import COMMAND
 from flows.jobs import JOBS
 
 Entry = dict[str, Any]

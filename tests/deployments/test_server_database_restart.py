@@ -15,12 +15,12 @@ import httpx
 import pytest
 from sqlalchemy import Table, text
 
-from deployments.api import FINAL_STATES
-from deployments.automations.rescue import NO_SIGN_OF_LIFE
-from deployments.environment import clean_environment
+from demo.api import FINAL_STATES
+from demo.environment import clean_environment
+from demo.processes import Child, wait_until
+from demo.servers import PrefectServer, start_worker
 from deployments.names import DEPLOYMENT
-from deployments.processes import Child, wait_until
-from deployments.servers import PrefectServer, start_worker
+from deployments.setup.automations.rescue import NO_SIGN_OF_LIFE
 from flows.jobs import JOBS
 from maintenance import schema
 from maintenance.settings import Settings

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments.environment import clean_environment
-from deployments.ports import free_port
-from deployments.processes import Child, start_child, wait_until
-from deployments.runs import run_deployment
-from deployments.servers import PrefectServer
+from demo.environment import clean_environment
+from demo.ports import free_port
+from demo.processes import Child, start_child, wait_until
+from demo.runs import run_deployment
+from demo.servers import PrefectServer
 from deployments.worker import worker_command
 from flows.jobs import JOBS
 from maintenance import schema

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.asking import server as asked
-from deployments.lateness import MISSED_WINDOWS, late, windows
+from demo.processes import start_child, wait_until
+from demo.servers import PrefectServer
+from deployments.client import server as asked
+from deployments.monitoring.job_state import JobState, read_job
+from deployments.monitoring.lateness import MISSED_WINDOWS, late, windows
 from deployments.names import WORK_POOL
-from deployments.observing import JobState, read_job
-from deployments.processes import start_child, wait_until
-from deployments.servers import PrefectServer
 from deployments.watch import AGAIN, NOT_RUN, Told, look, main
 from flows.backlog import WORK, Backlog, time_budget
 from flows.jobs import JOBS

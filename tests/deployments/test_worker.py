@@ -16,9 +16,9 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from sqlalchemy import URL
 
-from deployments.environment import clean_environment
-from deployments.ports import free_port
-from deployments.servers import PrefectServer
+from demo.environment import clean_environment
+from demo.ports import free_port
+from demo.servers import PrefectServer
 from deployments.worker import TAG, ask_for_clean_up, worker_command, worker_environment
 from flows.cleanup_orphaned_containers import JOB
 from tests.support.prefect_server import ask, edit_schedule

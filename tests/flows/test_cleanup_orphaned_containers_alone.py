@@ -12,7 +12,7 @@ from prefect.exceptions import ParameterTypeError
 
 from flows import cleanup_orphaned_containers as module
 from flows.cleanup_orphaned_containers import JOB, cleanup_orphaned_containers
-from flows.offline import without_server
+from flows.run.offline import without_server
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
 from maintenance.errors import EngineUnavailable, ParameterError

@@ -14,10 +14,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from demo.embedded import EmbeddedServer
 from flows.jobs import JOBS
 from maintenance import schema
 from maintenance.database import dispose_engines
-from maintenance.embedded import EmbeddedServer
 from maintenance.settings import DRIVER, settings
 from tests.support.crash_server import CrashServer, crash_server
 from tests.support.runs import run

@@ -18,10 +18,10 @@ from uuid import uuid4
 
 import pytest
 
-from deployments.environment import clean_environment
-from deployments.ports import LOCALHOST, free_port
-from deployments.processes import Child, start_child, wait_until
-from deployments.servers import PrefectServer
+from demo.environment import clean_environment
+from demo.ports import LOCALHOST, free_port
+from demo.processes import Child, start_child, wait_until
+from demo.servers import PrefectServer
 from flows.engine import NO_SERVER, YOUNG_OBJECTS, absence, health_address, wait_for_server
 from maintenance import schema
 from maintenance.settings import Settings

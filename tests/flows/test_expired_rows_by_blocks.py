@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, delete, text
 
+from demo.embedded import EmbeddedServer
 from flows.clear_sessions import clear_sessions
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.database import dispose_engines, engine_for
-from maintenance.embedded import EmbeddedServer
 from maintenance.expiring import CALLBACK_RECEIPTS, SESSIONS
 from maintenance.settings import DRIVER, Settings, settings
-from tasks import expired_rows
-from tasks.delete_pass import begin
-from tasks.delete_shapes import TICK, Blocks, BlockWalk, Due, Times, TimeWalk
-from tasks.expired_rows import DeleteOptions, count_expired, delete_expired
+from tasks.expiry import expired_rows
+from tasks.expiry.delete_pass import begin
+from tasks.expiry.expired_rows import DeleteOptions, count_expired, delete_expired
+from tasks.expiry.ranges import TICK, Blocks, BlockWalk, Due, Times, TimeWalk
 from tests.support.crash_server import crash_server
 from tests.support.hooks import at_statement
 from tests.support.runs import run

@@ -14,8 +14,8 @@ from maintenance import schema
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.settings import Settings, settings
-from tasks.options import PurgeOptions
-from tasks.submissions import purge_submissions
+from tasks.purge.options import PurgeOptions
+from tasks.purge.submissions import purge_submissions
 from tests.support.hooks import CLAIM, STAMP, at_statement
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot

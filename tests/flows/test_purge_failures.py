@@ -9,14 +9,14 @@ import pytest
 from prefect.client.schemas.objects import StateType
 from sqlalchemy import Engine, text
 
-from flows.offline import without_server
 from flows.purge_expired_submissions import purge_expired_submissions
-from flows.running import ItemsFailed
+from flows.run.lifecycle import ItemsFailed
+from flows.run.offline import without_server
 from maintenance import schema
 from maintenance.errors import DatabaseError, StorageError
 from maintenance.report import MAX_FAILURES, Report
 from maintenance.settings import Settings
-from tasks.submissions import purge_submissions
+from tasks.purge.submissions import purge_submissions
 from tests.support.hooks import CLAIM, STAMP, at_statement
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot

@@ -8,15 +8,15 @@ from uuid import UUID
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from flows.offline import without_server
 from flows.purge_expired_submissions import purge_expired_submissions
-from flows.running import ItemsFailed
+from flows.run.lifecycle import ItemsFailed
+from flows.run.offline import without_server
 from maintenance import schema
 from maintenance import settings as settings_module
 from maintenance.errors import StorageError, TransientStorageError
 from maintenance.settings import Settings
 from maintenance.storage.s3 import ATTEMPTS
-from tasks.submissions import purge_submissions
+from tasks.purge.submissions import purge_submissions
 from tests.support import gcs_server, s3_server
 from tests.support.gcs_server import GcsServer
 from tests.support.runs import run

@@ -12,7 +12,7 @@ from flows.cleanup_stuck_runs import cleanup_stuck_runs
 from maintenance import schema
 from maintenance.report import Report
 from maintenance.settings import Settings
-from tasks import stuck_runs
+from tasks.stuck import runs as stuck_runs
 from tests.support.runs import run
 from tests.support.stuck import CUTOFF, MINUTE, Hanging
 from tests.support.validibot import NOW, Validibot

@@ -12,12 +12,12 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import URL, text
 
+from demo.embedded import EmbeddedServer
 from flows.jobs import JOBS
 from maintenance import schema
 from maintenance import settings as settings_module
 from maintenance.access import ACCESS
 from maintenance.database import dispose_engines
-from maintenance.embedded import EmbeddedServer
 from maintenance.grants import ROLE, document, grants
 from maintenance.report import StopReason
 from maintenance.settings import Settings

@@ -4,9 +4,9 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
+from demo.embedded import EmbeddedServer
 from maintenance.access import ACCESS, Access
 from maintenance.catalogue import check_columns
-from maintenance.embedded import EmbeddedServer
 from maintenance.errors import SchemaMismatch
 
 PURGE = ACCESS["purge-expired-submissions"]

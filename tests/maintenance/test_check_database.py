@@ -7,6 +7,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL, text
 
+from demo.embedded import EmbeddedServer
 from maintenance import schema
 from maintenance.access import ACCESS
 from maintenance.checks.database import (
@@ -19,7 +20,6 @@ from maintenance.checks.database import (
 )
 from maintenance.checks.finding import Finding, Level, carry_out
 from maintenance.database import dispose_engines
-from maintenance.embedded import EmbeddedServer
 from maintenance.grants import grants
 from maintenance.settings import Settings, load_settings
 from tests.support.validibot import Validibot

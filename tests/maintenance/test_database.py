@@ -6,6 +6,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import Connection, Engine, text
 
+from demo.embedded import EmbeddedServer
 from maintenance.database import (
     configure,
     database_clock,
@@ -14,7 +15,6 @@ from maintenance.database import (
     session_parameters,
     transaction,
 )
-from maintenance.embedded import EmbeddedServer
 from maintenance.errors import DatabaseError, RowRefused
 from maintenance.settings import Settings, load_settings
 

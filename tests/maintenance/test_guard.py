@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
-from maintenance.embedded import EmbeddedServer
+from demo.embedded import EmbeddedServer
 from maintenance.errors import GuardLost, TransientDatabaseError
 from maintenance.guard import LOCK_SPACE, Guard, guard
 from maintenance.settings import Settings, load_settings

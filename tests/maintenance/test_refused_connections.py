@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
+from demo.embedded import EmbeddedServer, embedded_server
 from maintenance.database import dispose_engines, engine_for, transaction
-from maintenance.embedded import EmbeddedServer, embedded_server
 from maintenance.errors import DatabaseError, TransientDatabaseError
 from maintenance.guard import guard
 from maintenance.settings import Settings, load_settings

@@ -14,7 +14,7 @@ from pathlib import Path
 from docker import APIClient
 from packaging.markers import Marker
 
-from deployments.ports import free_port
+from demo.ports import free_port
 from tests.stack.engine import run_once, running
 from tests.stack.stand_ins import ROOT
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
-from deployments.ports import free_port
+from demo.ports import free_port
 from tests.stack.engine import execute, run_once
 from tests.stack.stand_ins import ROOT, python_image
 

@@ -9,8 +9,8 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_settings_fields
 from ruamel.yaml import YAML
 
+from demo.servers import SERVER_SETTINGS
 from deployments.names import PREFECT_FILE
-from deployments.servers import SERVER_SETTINGS
 from deployments.settings import DeploymentSettings
 from maintenance.settings import Settings
 from tests.stack.stand_ins import ROOT, STAND_INS, python_image

@@ -1,9 +1,9 @@
-"""`python -m maintenance.sample`, with which the stack's demo gets its data."""
+"""`python -m demo.sample`, with which the stack's demo gets its data."""
 
 import pytest
 from sqlalchemy import Engine, func, select
 
-from maintenance.sample.__main__ import FAILED, OK, main
+from demo.sample.__main__ import FAILED, OK, main
 from maintenance.schema import submissions
 from maintenance.settings import Settings
 

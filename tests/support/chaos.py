@@ -17,10 +17,10 @@ from uuid import UUID
 import httpx
 import psutil
 
-from deployments.environment import MARKER
-from deployments.ports import free_port
-from deployments.processes import Child, start_child
-from deployments.servers import PrefectServer
+from demo.environment import MARKER
+from demo.ports import free_port
+from demo.processes import Child, start_child
+from demo.servers import PrefectServer
 from tests.support.prefect_server import ask
 
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from deployments.servers import PrefectServer
+from demo.servers import PrefectServer
 from maintenance import schema
 from tests.support.prefect_server import ask, deployments, edit_schedule
 from tests.support.stuck import Hanging

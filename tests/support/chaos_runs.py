@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from deployments.api import FINAL_STATES
-from deployments.automations.rescue import DEAD_INFRASTRUCTURE
-from deployments.servers import PrefectServer
+from demo.api import FINAL_STATES
+from demo.servers import PrefectServer
+from deployments.setup.automations.rescue import DEAD_INFRASTRUCTURE
 from deployments.worker_settings import PREFETCH_SECONDS
 from tests.support.chaos import Struck
 from tests.support.chaos_day import EVERY_SECONDS, Day

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine, text
 
-from deployments.environment import PROJECT
+from demo.environment import PROJECT
 from maintenance import schema
 from maintenance.database import APPLICATION
 

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from demo.servers import PrefectServer
 from deployments.names import WORK_POOL
-from deployments.servers import PrefectServer
 from tests.support.prefect_server import ask, deployments
 
 

@@ -21,8 +21,8 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from deployments.environment import clean_environment
-from deployments.processes import Child, wait_until
+from demo.environment import clean_environment
+from demo.processes import Child, wait_until
 
 EXTENSION = "pg_trgm"
 DEBIAN = Path("/usr/lib/postgresql")

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deployments.environment import clean_environment
-from deployments.servers import PrefectServer
+from demo.environment import clean_environment
+from demo.servers import PrefectServer
 
 APPLY_SECONDS = 90
 

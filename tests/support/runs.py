@@ -6,8 +6,8 @@ from typing import Any
 from prefect import Flow, task
 from prefect.client.schemas.objects import State
 
-from flows.offline import without_server
-from flows.running import UnfinishedRun
+from flows.run.lifecycle import UnfinishedRun
+from flows.run.offline import without_server
 from maintenance.report import Report
 from tasks.retrying import TASK_OPTIONS
 

@@ -4,12 +4,12 @@ import pytest
 from prefect import Task
 
 from maintenance.errors import TransientDatabaseError
-from tasks.expired_rows import count_expired, delete_expired, preview_expired
-from tasks.outputs import purge_outputs, repair_output_deadlines
+from tasks.expiry.expired_rows import count_expired, delete_expired, preview_expired
 from tasks.preflight import choose_run_cutoff
-from tasks.queued_submissions import discover_unqueued, purge_queued
+from tasks.purge.outputs import purge_outputs, repair_output_deadlines
+from tasks.purge.queued_submissions import discover_unqueued, purge_queued
+from tasks.purge.submissions import purge_submissions, repair_overdue, repair_undated
 from tasks.retrying import FIVE_MINUTES, HOURLY, TASK_OPTIONS, TEN_MINUTES, only_transient
-from tasks.submissions import purge_submissions, repair_overdue, repair_undated
 from tests.support.runs import attempts_of
 
 HOURLY_TASKS = (

@@ -1,0 +1,70 @@
+"""`python -m demo.sample`: make Validibot's tables in an empty database, and sample data.
+
+For trying the jobs out. The database and the storage root are those of the settings. A database
+that holds organizations already is left as it is.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import create_engine, select
+from sqlalchemy.exc import OperationalError
+
+from demo.sample.loading import load_sample
+from demo.sample.spec import SampleSpec
+from maintenance.errors import MaintenanceError
+from maintenance.schema import metadata, organizations
+from maintenance.settings import Settings, load_settings
+
+OK, FAILED = 0, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Load the sample and say what it holds; return the exit status."""
+    options = _parse(arguments)
+    try:
+        spec = SampleSpec(submissions=options.submissions)
+        sys.stdout.write(f"{_load(load_settings(), spec)}\n")
+    except (MaintenanceError, ValueError, OSError) as error:
+        return _fail(str(error))
+    except OperationalError as error:
+        # Not its text, which may quote the address.
+        return _fail(f"the database cannot be used: {type(error.orig).__name__}")
+    return OK
+
+
+def _load(settings: Settings, spec: SampleSpec) -> str:
+    engine = create_engine(settings.url)
+    try:
+        metadata.create_all(engine)
+        with engine.connect() as connection:
+            used = connection.scalar(select(organizations.c.id).limit(1)) is not None
+        if used:
+            return "The database holds data already: nothing was loaded"
+        loaded = load_sample(engine, settings.storage_root, spec, datetime.now(UTC))
+    finally:
+        engine.dispose()
+    return f"Loaded {spec.submissions} submissions and {loaded.files} files"
+
+
+def _fail(cause: str) -> int:
+    sys.stderr.write(f"python -m demo.sample: {cause}\n")
+    return FAILED
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.sample",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--submissions", type=int, default=1_000, help="how many (default: %(default)s)"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,0 @@
-"""Automations: the server's reactions to what happens to runs."""
-
-from deployments.automations.upsert import apply_automations
-
-__all__ = ["apply_automations"]

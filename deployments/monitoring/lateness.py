@@ -1,0 +1,76 @@
+"""Whether a job is late: by its schedules, and by what it has not taken up.
+
+Two windows may be missed (a worker that restarts, a run that is skipped because another one holds
+the job), and a run may use its time budget. Only then is a job late.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.server.schemas import schedules as computing
+
+from deployments.monitoring.job_state import JobState
+from flows.backlog import Backlog
+from maintenance.report import human_age
+
+MISSED_WINDOWS = 2
+TICK = timedelta(seconds=1)
+
+Computing = computing.CronSchedule | computing.IntervalSchedule | computing.RRuleSchedule
+
+
+def late(state: JobState, backlog: Backlog, budget: timedelta, now: datetime) -> list[str]:
+    """Return why a job is late; nothing when it is not, or when no schedule of it is active."""
+    if state.deployment is None:
+        return ["is not deployed, so it never runs; `python -m deployments` deploys it"]
+    schedules = state.active
+    if not schedules:
+        return []
+    # A schedule that was made, edited or resumed has its windows from then on.
+    since = max(one.updated or one.created or now for one in schedules)
+    reasons = []
+    done = state.last_work.start_time if state.last_work else None
+    if _passed(schedules, max(since, done or since), budget, now):
+        when = f"last did its work at {done:%Y-%m-%d %H:%M} UTC" if done else "never did its work"
+        reasons.append(f"{when}, and has missed {MISSED_WINDOWS} windows of {state.schedule}")
+    due = backlog.due_since
+    if due is not None and _passed(schedules, max(since, due), budget, now):
+        rows = backlog.overdue.rows if backlog.overdue else 0
+        age = human_age((now - due).total_seconds())
+        reasons.append(f"{rows:,} rows are overdue, the oldest for {age}")
+    return reasons
+
+
+def windows(
+    schedules: Sequence[DeploymentSchedule], since: datetime, number: int
+) -> list[datetime]:
+    """Return the first moments after another one at which any of the schedules starts a run."""
+
+    async def dates() -> set[datetime]:
+        found: set[datetime] = set()
+        for one in schedules:
+            coming = await _computing(one).get_dates(number, since + TICK)
+            found.update(datetime.fromtimestamp(moment.timestamp(), UTC) for moment in coming)
+        return found
+
+    return sorted(asyncio.run(dates()))[:number]
+
+
+def _passed(
+    schedules: Sequence[DeploymentSchedule], since: datetime, budget: timedelta, now: datetime
+) -> bool:
+    missed = windows(schedules, since, MISSED_WINDOWS)
+    return len(missed) == MISSED_WINDOWS and missed[-1] + budget < now
+
+
+def _computing(schedule: DeploymentSchedule) -> Computing:
+    """Return the server's own kind of a schedule, which can compute its dates."""
+    fields = schedule.schedule.model_dump()
+    if isinstance(schedule.schedule, CronSchedule):
+        return computing.CronSchedule.model_validate(fields)
+    if isinstance(schedule.schedule, IntervalSchedule):
+        return computing.IntervalSchedule.model_validate(fields)
+    return computing.RRuleSchedule.model_validate(fields)

@@ -1,0 +1,1 @@
+"""Set-up of the Prefect server: work pool, deployments and their schedules, automations."""

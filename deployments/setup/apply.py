@@ -1,0 +1,180 @@
+"""Setting up a Prefect server: work pool, deployments, automations, and proof that they run.
+
+Applying again is harmless: what an operator changed is kept and told
+(deployments/setup/schedule_merge.py), and where its default has changed, the server's automations
+are told too (deployments/setup/conflicts.py).
+"""
+
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterCreatedBy,
+    FlowRunFilterNextScheduledStartTime,
+)
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL
+
+from deployments.names import DEPLOYMENT, PREFECT_FILE
+from deployments.settings import load_deployment_settings
+from deployments.setup.automations import apply_automations
+from deployments.setup.changes import COMMAND, Changes
+from deployments.setup.conflicts import tell
+from deployments.setup.declared import DeclaredDeployment, read_declared
+from deployments.setup.deployment import deploy, read_deployment
+from deployments.setup.last_applied import Record
+from deployments.setup.pools.work_pool import ensure_work_pool
+from deployments.setup.schedule_merge import Live, to_live
+from flows.jobs import JOBS
+from maintenance.errors import MaintenanceError
+
+SCHEDULER_SECONDS = 60.0
+"""The server looks for new schedules every few seconds; on a busy machine it takes longer."""
+POLL_SECONDS = 0.5
+
+
+class ApplyError(MaintenanceError):
+    """The server is not set up as prefect.yaml says; the text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class AppliedSchedule:
+    """One schedule as it is on the server."""
+
+    deployment: str
+    live: Live
+    paused: bool
+    declared: bool
+    """Whether it is as prefect.yaml says."""
+    next_run: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an apply found and did."""
+
+    changes: Changes
+    schedules: list[AppliedSchedule]
+    untold: str | None = None
+    """Why the server's automations could not be told what waits for a person's word."""
+
+
+def apply(
+    prefect_file: Path = PREFECT_FILE, *, reset_schedules: bool = False, dry_run: bool = False
+) -> Outcome:
+    """Set up the server that PREFECT_API_URL names.
+
+    Args:
+        prefect_file: What to apply.
+        reset_schedules: Take the file's schedules where an operator has changed them; what is
+            paused stays paused.
+        dry_run: Only say what would be done.
+
+    Raises:
+        MaintenanceError: there is no such server, it or the file refuses something, or a schedule
+            that is not paused got no runs.
+    """
+    settings = load_deployment_settings()
+    declared = read_declared(prefect_file)
+    missing = {f"{job}/{DEPLOYMENT}" for job in JOBS} - {one.full_name for one in declared}
+    if missing:
+        raise ApplyError(f"{prefect_file} has no deployment {', '.join(sorted(missing))}")
+    if not PREFECT_API_URL.value():
+        raise ApplyError(
+            "PREFECT_API_URL is not set; set it to the server's address, like"
+            " http://127.0.0.1:4200/api"
+        )
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+        if problem is not None:
+            raise ApplyError(f"no Prefect server answers at {client.api_url}: {problem}")
+        changes, record = Changes(dry_run, command_for(prefect_file)), Record(client)
+        ensure_work_pool(client, settings, record, changes)
+        for one in declared:
+            deploy(client, one, record, changes, reset=reset_schedules)
+        apply_automations(client, record, changes)
+        if dry_run:
+            return Outcome(changes, read_schedules(client, declared))
+        # Before the proof: what waits is to be heard of even where the scheduler is broken.
+        untold = tell(client, changes.approvals)
+        return Outcome(changes, wait_for_runs(client, declared), untold)
+
+
+def command_for(prefect_file: Path) -> str:
+    """Return the command that applies a file."""
+    if prefect_file == PREFECT_FILE:
+        return COMMAND
+    return f"{COMMAND} --prefect-file {shlex.quote(str(prefect_file))}"
+
+
+def wait_for_runs(
+    client: SyncPrefectClient,
+    declared: list[DeclaredDeployment],
+    clock: Callable[[], float] = time.monotonic,
+) -> list[AppliedSchedule]:
+    """Return all schedules, as soon as each that is not paused has future runs.
+
+    A server can accept schedules and never make runs of them (when its scheduler is broken, or
+    switched off), and then cron silently does nothing. Hence this proof. An operator's own
+    schedule may have none: Prefect makes runs for the coming 100 days only.
+    """
+    deadline = clock() + SCHEDULER_SECONDS
+    while True:
+        schedules = read_schedules(client, declared)
+        waiting = [one for one in schedules if not one.paused and one.next_run is None]
+        if not waiting:
+            return schedules
+        if clock() > deadline:
+            missing = {one.deployment for one in waiting if one.declared}
+            if not missing:
+                return schedules
+            raise ApplyError(
+                f"deployed, but the server has scheduled no runs of {', '.join(sorted(missing))}"
+                f" within {SCHEDULER_SECONDS:.0f} s; look into its log for errors of the scheduler"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def read_schedules(
+    client: SyncPrefectClient, declared: list[DeclaredDeployment]
+) -> list[AppliedSchedule]:
+    """Return the schedules of the deployments that are on the server."""
+    found = []
+    for one in declared:
+        deployment = read_deployment(client, one.full_name)
+        if deployment is None:
+            continue  # in a dry run before the first apply
+        timings = {schedule.slug: schedule.timing for schedule in one.schedules}
+        for schedule in deployment.schedules:
+            live = to_live(schedule)
+            found.append(
+                AppliedSchedule(
+                    deployment=one.full_name,
+                    live=live,
+                    paused=deployment.paused or not schedule.active,
+                    declared=live.timing is not None
+                    and timings.get(live.slug or "") == live.timing,
+                    next_run=next_run(client, live.id),
+                )
+            )
+    return found
+
+
+def next_run(client: SyncPrefectClient, schedule: UUID) -> datetime | None:
+    """Return when the server will next start a run of a schedule, None when it has none."""
+    future = FlowRunFilterNextScheduledStartTime.model_validate({"after_": datetime.now(UTC)})
+    runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            created_by=FlowRunFilterCreatedBy(id_=[schedule]), next_scheduled_start_time=future
+        ),
+        sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
+        limit=1,
+    )
+    return runs[0].next_scheduled_start_time if runs else None

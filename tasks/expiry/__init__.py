@@ -1,0 +1,1 @@
+"""Deleting rows by age (specification 7)."""

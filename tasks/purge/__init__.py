@@ -1,0 +1,1 @@
+"""The purges of submissions and outputs (specification 5), and the queue of purges."""

@@ -1,0 +1,111 @@
+"""The rows of runs whose outputs are purged: what is read, what is changed (SPEC 5.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, func, null, select
+
+from maintenance.schema import (
+    artifacts,
+    attempts,
+    callback_receipts,
+    findings,
+    input_traces,
+    run_summaries,
+    runs,
+    step_runs,
+)
+from maintenance.storage.layout import Bundle
+from tasks.batching.arrays import any_bigint, any_uuid
+from tasks.batching.row_changes import Change, Removal
+
+
+@dataclass
+class OutputItem:
+    """One claimed run with everything that the purge of its outputs needs to know."""
+
+    id: UUID
+    org_id: int
+    moment: datetime
+    step_ids: list[int] = field(default_factory=list)
+    artifact_ids: list[int] = field(default_factory=list)
+    artifact_keys: list[str] = field(default_factory=list)
+
+    @property
+    def bundle(self) -> Bundle:
+        """Its bundle, which goes as a whole."""
+        return Bundle(self.org_id, self.id, frozenset())
+
+
+def read_outputs(connection: Connection, items: Sequence[OutputItem]) -> None:
+    """Fill in the steps and artifacts of claimed runs, in statements after the claim."""
+    by_id = {item.id: item for item in items}
+    for step_id, run_id in connection.execute(
+        select(step_runs.c.id, step_runs.c.validation_run_id).where(
+            step_runs.c.validation_run_id == any_uuid(list(by_id))
+        )
+    ):
+        by_id[run_id].step_ids.append(step_id)
+    for row in connection.execute(
+        select(artifacts.c.id, artifacts.c.validation_run_id, artifacts.c.file).where(
+            artifacts.c.validation_run_id == any_uuid(list(by_id))
+        )
+    ):
+        item = by_id[row.validation_run_id]
+        item.artifact_ids.append(row.id)
+        if row.file:
+            item.artifact_keys.append(row.file)
+
+
+def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> list[Change | Removal]:
+    """Return the row changes that purge these runs' outputs, their bytes being gone.
+
+    The run's row comes last. `modified` moves only there. Artifacts go by their own identifiers:
+    one that came after its file was looked for stays, with its file.
+    """
+    ids = any_uuid([item.id for item in items])
+    artifact_ids = any_bigint([one for item in items for one in item.artifact_ids])
+    now = func.statement_timestamp()
+    # Arrays of keys, not subqueries: however stale the statistics are, the plan is an index scan.
+    step_ids = any_bigint([one for item in items for one in item.step_ids])
+    changes: list[Change | Removal] = [
+        Removal(findings, findings.c.validation_run_id == ids),
+        Removal(artifacts, artifacts.c.id == artifact_ids),
+        Change(
+            step_runs,
+            step_runs.c.id == step_ids,
+            {"output": {}, "input_values": {}, "output_values": {}, "error": ""},
+        ),
+        Change(
+            attempts,
+            attempts.c.step_run_id == step_ids,
+            {
+                "execution_bundle_uri": "",
+                "input_envelope_uri": "",
+                "output_envelope_uri": "",
+                "output_envelope_sha256": "",
+                "last_error": "",
+            },
+        ),
+        Change(callback_receipts, callback_receipts.c.validation_run_id == ids, {"result_uri": ""}),
+        Change(run_summaries, run_summaries.c.run_id == ids, {"extras": {}}),
+    ]
+    if redact_traces:
+        scope = input_traces.c.step_run_id == step_ids
+        changes.append(Change(input_traces, scope, {"value_snapshot": null()}))
+    changes.append(
+        Change(
+            runs,
+            (runs.c.id == ids) & runs.c.output_purged_at.is_(None),
+            stamps={
+                "error": "",
+                "output_hash": "",
+                "output_purged_at": now,
+                "output_expires_at": null(),
+                "modified": now,
+            },
+        )
+    )
+    return changes

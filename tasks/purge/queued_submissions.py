@@ -1,0 +1,217 @@
+"""The tasks of process-purge-retries: discover, purge what is queued, count (SPEC 5.4)."""
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from prefect import task
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
+
+from maintenance.budget import SliceBudget
+from maintenance.cutoff import Cutoff
+from maintenance.database import engine_for, transaction
+from maintenance.report import BatchResult, Overdue
+from maintenance.retention import ALERT_ATTEMPTS, INPUT_DAYS, STORE_PERMANENTLY
+from maintenance.schema import purge_retries, runs, submissions
+from maintenance.settings import settings
+from tasks.batching.arrays import any_uuid
+from tasks.batching.keyset import Blocks, Order, Place
+from tasks.batching.scans import by_block, by_page
+from tasks.batching.slices import Slice, work_slice
+from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
+from tasks.purge.retry_queue import QUEUE, queue_purges
+from tasks.purge.submission_batch import (
+    claimed,
+    open_purge,
+    preview_page,
+    preview_purge,
+    purge_batch,
+)
+from tasks.purge.submission_selection import SUBMISSIONS, no_active_run, unknown_policy
+from tasks.retrying import FIVE_MINUTES, TASK_OPTIONS
+
+OLDEST_FIRST = Order(QUEUE.next_retry_at, QUEUE.submission_id)
+
+LAUNCH_GRACE = timedelta(hours=1)
+"""A submission without a run may still be about to be run until it is older than this."""
+
+OPTIONS = {**TASK_OPTIONS, "retry_delay_seconds": FIVE_MINUTES}
+
+
+@task(name="discover unqueued submissions", **OPTIONS)
+def discover_unqueued(
+    cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Blocks]:
+    """Queue the purge of content that must not be stored and is not queued.
+
+    Selects submissions of the policy DO_NOT_STORE or an unknown one, not purged, without a row in
+    the queue, with no active run, and with at least one run or older than an hour.
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+    """
+    engine = engine_for(settings(), options.job)
+
+    def queue(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+        found = select(SUBMISSIONS.id).where(scope, unqueued(cutoff))
+        claim = found.with_for_update(of=submissions, skip_locked=True)
+        return _queue(connection, cutoff, [row.id for row in connection.execute(claim)])
+
+    return work_slice(by_block(engine, submissions.name, queue), cursor, share, block_sizer())
+
+
+@task(name="purge queued submissions", **OPTIONS)
+def purge_queued(
+    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Place]:
+    """Purge the submissions whose row in the queue is due, oldest first.
+
+    Their policy is not looked at. Already purged: the row goes. An active run: the row is due
+    again in five minutes. A failure: the next step of the backoff.
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+        StorageError: a storage root is missing.
+    """
+    selection = due_rows(cutoff).with_for_update(skip_locked=True)
+    with open_purge(options, None) as purge:
+        one_batch = by_page(selection, OLDEST_FIRST, partial(purge_batch, purge))
+        return work_slice(one_batch, cursor, share, batch_sizer(options))
+
+
+@task(name="preview unqueued submissions", **OPTIONS)
+def preview_unqueued(
+    cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Blocks]:
+    """Say which submissions a run would queue and then purge, in READ ONLY transactions.
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+        StorageError: a storage root is missing.
+    """
+    with open_purge(options, None) as purge:
+
+        def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+            found = _columns(SUBMISSIONS.created).where(scope, unqueued(cutoff))
+            items = claimed(connection, found)
+            result = preview_purge(purge, connection, items)
+            if items:
+                result += _queued(connection, [item.id for item in items])
+                # The rows that would be queued would go again with their submissions.
+                result.rows[purge_retries.name] += len(items)
+            return result
+
+        one_batch = by_block(purge.engine, submissions.name, preview, read_only=True)
+        return work_slice(one_batch, cursor, share, block_sizer())
+
+
+@task(name="preview queued submissions", **OPTIONS)
+def preview_queued(
+    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Place]:
+    """Say what a run would do with the rows of the queue that are due.
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+        StorageError: a storage root is missing.
+    """
+    with open_purge(options, None) as purge:
+        one_batch = by_page(due_rows(cutoff), OLDEST_FIRST, partial(preview_page, purge))
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
+
+
+@task(name="count queued submissions", **OPTIONS)
+def count_queued(cutoff: Cutoff, options: PurgeOptions) -> tuple[Overdue, int]:
+    """Return the rows that are still due, and how many have failed often enough for an alert.
+
+    Raises:
+        DatabaseError: the statement failed.
+    """
+    due = select(func.count(), func.min(QUEUE.next_retry_at)).where(
+        QUEUE.next_retry_at <= cutoff.as_of
+    )
+    alerts = select(func.count()).where(QUEUE.attempt_count >= ALERT_ATTEMPTS)
+    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
+        rows, oldest = connection.execute(due).one()
+        often = connection.execute(alerts).scalar_one()
+    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
+    return Overdue(rows=rows, oldest_age_seconds=age), often
+
+
+def due_rows(cutoff: Cutoff) -> Select[Any]:
+    """Return the queued submissions that are due at the cutoff, with those that this run queued.
+
+    A row that this run has made (it came after the run began, and was never tried) is worked on
+    at once: otherwise a second run would find work that the first one had left.
+    """
+    made_by_this_run = and_(QUEUE.created_at >= cutoff.started_at, QUEUE.attempt_count == 0)
+    latest = func.greatest(literal(cutoff.as_of), func.statement_timestamp())
+    return (
+        _columns(QUEUE.next_retry_at)
+        .join(purge_retries, QUEUE.submission_id == SUBMISSIONS.id)
+        .where(
+            QUEUE.next_retry_at <= latest,
+            or_(QUEUE.next_retry_at <= cutoff.as_of, made_by_this_run),
+        )
+        .order_by(QUEUE.next_retry_at, QUEUE.submission_id)
+    )
+
+
+def unqueued(cutoff: Cutoff) -> ColumnElement[bool]:
+    """Return whether a submission must not be stored and nobody has queued it."""
+    must_go = SUBMISSIONS.retention_policy.not_in([*INPUT_DAYS, STORE_PERMANENTLY])
+    has_run = exists(literal(1)).where(runs.c.submission_id == SUBMISSIONS.id)
+    return and_(
+        must_go,
+        SUBMISSIONS.content_purged_at.is_(None),
+        ~exists(literal(1)).where(QUEUE.submission_id == SUBMISSIONS.id),
+        no_active_run(),
+        or_(has_run, SUBMISSIONS.created < cutoff.as_of - LAUNCH_GRACE),
+    )
+
+
+def _columns(moment: ColumnElement[Any]) -> Select[Any]:
+    return select(
+        SUBMISSIONS.id,
+        moment.label("moment"),
+        SUBMISSIONS.created,
+        SUBMISSIONS.retention_policy,
+        SUBMISSIONS.input_file,
+        SUBMISSIONS.content_purged_at.is_not(None).label("purged"),
+    )
+
+
+def _queue(connection: Connection, cutoff: Cutoff, ids: list[Any]) -> BatchResult:
+    """Queue what is still to be queued, looked at again while it is locked."""
+    if not ids:
+        return BatchResult()
+    again = select(SUBMISSIONS.id).where(SUBMISSIONS.id == any_uuid(ids), unqueued(cutoff))
+    fresh = [row.id for row in connection.execute(again)]
+    result = _queued(connection, fresh)
+    queue_purges(connection, fresh)
+    return result
+
+
+def _queued(connection: Connection, ids: list[Any]) -> BatchResult:
+    """Return the result of queueing these submissions: how many, and their unknown policies."""
+    result = BatchResult()
+    if not ids:
+        return result
+    result.repaired["purges queued"] = len(ids)
+    result.rows[purge_retries.name] += len(ids)
+    odd = select(SUBMISSIONS.retention_policy, func.count()).where(
+        SUBMISSIONS.id == any_uuid(ids), unknown_policy()
+    )
+    for policy, number in connection.execute(odd.group_by(SUBMISSIONS.retention_policy)):
+        result.unknown_policies[policy] = number
+    return result

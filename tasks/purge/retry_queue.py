@@ -1,0 +1,121 @@
+"""The queue of submissions whose content must go: `submissions_purgeretry` (SPEC 3)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, func, literal, null, select
+from sqlalchemy.dialects.postgresql import insert
+
+from maintenance.database import transaction
+from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
+from maintenance.schema import purge_retries, submissions
+from tasks.batching.arrays import any_uuid, text_array, uuid_array
+from tasks.batching.row_changes import Change, Removal
+
+QUEUE = purge_retries.c
+
+POSTPONEMENT = timedelta(minutes=5)
+"""When a queued submission with an active run is looked at again."""
+
+
+def queue_purges(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Queue do-not-store submissions for their purge; return how many rows were written.
+
+    The caller has locked them and knows that no run of theirs is active. A row that is due later
+    is pulled forward to now; a row that is already due is left alone.
+    """
+    now = func.statement_timestamp()
+    rows = select(submissions.c.id, now, now, literal(0), literal(""), null()).where(
+        submissions.c.id == any_uuid(ids), submissions.c.content_purged_at.is_(None)
+    )
+    statement = insert(purge_retries).from_select(
+        [
+            "submission_id",
+            "created_at",
+            "next_retry_at",
+            "attempt_count",
+            "last_error",
+            "last_attempt_at",
+        ],
+        rows,
+    )
+    written = connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[QUEUE.submission_id],
+            set_={"next_retry_at": now},
+            where=QUEUE.next_retry_at > now,
+        ).returning(QUEUE.submission_id)
+    )
+    return len(written.all())
+
+
+def count_queueable(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Return how many rows `queue_purges` would write for these unpurged submissions."""
+    already_due = select(func.count()).where(
+        QUEUE.submission_id == any_uuid(ids), QUEUE.next_retry_at <= func.statement_timestamp()
+    )
+    return len(ids) - connection.execute(already_due).scalar_one()
+
+
+def queue_changes(*, postponed: Sequence[UUID], dropped: Sequence[UUID]) -> list[Change | Removal]:
+    """Return the changes for queued submissions that are not purged now (SPEC 5.4).
+
+    Postponed ones have an active run and come again in five minutes, with no attempt counted;
+    dropped ones are purged already and leave the queue.
+    """
+    later = func.statement_timestamp() + POSTPONEMENT
+    changes: list[Change | Removal] = []
+    if postponed:
+        scope = QUEUE.submission_id == any_uuid(postponed)
+        changes.append(Change(purge_retries, scope, stamps={"next_retry_at": later}))
+    if dropped:
+        changes.append(Removal(purge_retries, QUEUE.submission_id == any_uuid(dropped)))
+    return changes
+
+
+def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> None:
+    """Write down failed purges, in a transaction of their own, with the next step of the backoff.
+
+    A submission without a row gets one; a row counts one attempt more. Submissions that were
+    purged or deleted meanwhile are left out.
+    """
+    if not causes:
+        return
+    now = func.statement_timestamp()
+    failed = select(
+        func.unnest(uuid_array(list(causes))).label("id"),
+        func.unnest(text_array([cause[:MAX_ERROR_CHARACTERS] for cause in causes.values()])).label(
+            "cause"
+        ),
+    ).subquery("failed")
+    first = literal(1)
+    rows = (
+        select(failed.c.id, now, now + backoff_expression(first), first, failed.c.cause, now)
+        .join(submissions, submissions.c.id == failed.c.id)
+        .where(submissions.c.content_purged_at.is_(None))
+    )
+    statement = insert(purge_retries).from_select(
+        [
+            "submission_id",
+            "created_at",
+            "next_retry_at",
+            "attempt_count",
+            "last_error",
+            "last_attempt_at",
+        ],
+        rows,
+    )
+    attempts = QUEUE.attempt_count + 1
+    with transaction(engine) as connection:
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[QUEUE.submission_id],
+                set_={
+                    "attempt_count": attempts,
+                    "last_attempt_at": now,
+                    "last_error": statement.excluded.last_error,
+                    "next_retry_at": now + backoff_expression(attempts),
+                },
+            )
+        )

@@ -1,0 +1,187 @@
+"""The rows of submissions that are purged: what is read, what is changed (SPEC 5.1)."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, func, null, select
+
+from maintenance.schema import (
+    artifacts,
+    attempts,
+    input_files,
+    input_traces,
+    purge_retries,
+    runs,
+    step_runs,
+    submissions,
+)
+from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
+from maintenance.storage.layout import Bundle
+from tasks.batching.arrays import any_bigint, any_uuid
+from tasks.batching.row_changes import Change, Removal
+
+
+@dataclass
+class SubmissionItem:
+    """One claimed submission with everything that its purge needs to know."""
+
+    id: UUID
+    moment: datetime
+    """What orders the selection: its recorded deadline, or when its retry is due."""
+    created: datetime
+    policy: str
+    input_file: str | None
+    purged: bool = False
+    active: bool = False
+    ended_at: datetime | None = None
+    bundles: list[Bundle] = field(default_factory=list)
+    step_ids: set[int] = field(default_factory=set)
+    port_ids: list[int] = field(default_factory=list)
+    port_keys: list[str] = field(default_factory=list)
+
+    @property
+    def file_keys(self) -> list[str]:
+        """The keys of its uploaded file and of its port files."""
+        return [key for key in (self.input_file, *self.port_keys) if key]
+
+
+def read_related(
+    connection: Connection, items: Sequence[SubmissionItem], *, with_uris: bool = True
+) -> None:
+    """Fill in the runs, attempts and port files of claimed submissions.
+
+    Statements of their own, after the claim: they see every run that was committed before the
+    claim was taken, and none can be committed while it is held.
+
+    Args:
+        connection: the transaction that holds the claim.
+        items: the submissions.
+        with_uris: read the addresses of the runs' outputs too. Only files in buckets have any, so
+            it may be left out elsewhere; in buckets it would cost outputs.
+    """
+    by_id = {item.id: item for item in items}
+    ids = any_uuid(list(by_id))
+    found = connection.execute(
+        select(
+            runs.c.id, runs.c.submission_id, runs.c.org_id, runs.c.status, runs.c.ended_at
+        ).where(runs.c.submission_id == ids)
+    ).all()
+    by_run = {run.id: by_id[run.submission_id] for run in found}
+    attempt_ids = _read_steps(connection, by_run)
+    kept_uris = _output_uris(connection, list(by_run)) if with_uris else {}
+    for run in found:
+        item = by_run[run.id]
+        item.active = item.active or run.status not in TERMINAL_RUN_STATUSES
+        item.ended_at = max(filter(None, (item.ended_at, run.ended_at)), default=None)
+        uris = frozenset(kept_uris.get(run.id, ()))
+        item.bundles.append(Bundle(run.org_id, run.id, frozenset(attempt_ids[run.id]), uris))
+    for port in connection.execute(
+        select(input_files.c.id, input_files.c.submission_id, input_files.c.input_file).where(
+            input_files.c.submission_id == ids, input_files.c.file_purged_at.is_(None)
+        )
+    ):
+        item = by_id[port.submission_id]
+        item.port_ids.append(port.id)
+        if port.input_file:
+            item.port_keys.append(port.input_file)
+
+
+def _read_steps(
+    connection: Connection, by_run: Mapping[UUID, SubmissionItem]
+) -> dict[UUID, set[str]]:
+    """Fill in the steps of the runs, and return the attempts of each run."""
+    attempt_ids: dict[UUID, set[str]] = defaultdict(set)
+    for step_id, run_id, attempt_id in connection.execute(
+        select(step_runs.c.id, step_runs.c.validation_run_id, attempts.c.id)
+        .outerjoin(attempts, attempts.c.step_run_id == step_runs.c.id)
+        .where(step_runs.c.validation_run_id == any_uuid(list(by_run)))
+    ):
+        by_run[run_id].step_ids.add(step_id)
+        if attempt_id is not None:
+            attempt_ids[run_id].add(str(attempt_id))
+    return attempt_ids
+
+
+def _output_uris(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
+    """Return the addresses that rows of the runs give for their outputs, by run."""
+    ids = any_uuid(run_ids)
+    envelopes = (
+        select(step_runs.c.validation_run_id, attempts.c.output_envelope_uri)
+        .join(attempts, attempts.c.step_run_id == step_runs.c.id)
+        .where(step_runs.c.validation_run_id == ids)
+    )
+    of_artifacts = (
+        select(artifacts.c.validation_run_id, uri).where(artifacts.c.validation_run_id == ids)
+        for uri in (artifacts.c.storage_uri, artifacts.c.manifest_uri)
+    )
+    found: dict[UUID, set[str]] = defaultdict(set)
+    for query in (envelopes, *of_artifacts):
+        for run_id, uri in connection.execute(query):
+            found[run_id].add(uri)
+    return found
+
+
+def purge_changes(
+    items: Sequence[SubmissionItem], *, redact_traces: bool
+) -> list[Change | Removal]:
+    """Return the row changes that purge these submissions, their bytes being gone.
+
+    The submission's row comes last: while it holds the claim, nothing of it is half done for
+    anybody else. `modified` moves only on the submission and its port files.
+    """
+    ids = any_uuid([item.id for item in items])
+    run_ids = any_uuid([bundle.run_id for item in items for bundle in item.bundles])
+    port_ids = any_bigint([port for item in items for port in item.port_ids])
+    now = func.statement_timestamp()
+    # Arrays of keys, not subqueries: however stale the statistics are, the plan is an index scan.
+    step_ids = any_bigint([step for item in items for step in item.step_ids])
+    changes: list[Change | Removal] = [
+        Change(runs, runs.c.id == run_ids, {"short_description": ""}),
+        Change(step_runs, step_runs.c.id == step_ids, {"input_values": {}}),
+        Change(
+            attempts,
+            attempts.c.step_run_id == step_ids,
+            {
+                "execution_bundle_uri": "",
+                "input_envelope_uri": "",
+                "input_envelope_sha256": "",
+                "input_evidence_snapshot": {},
+            },
+        ),
+    ]
+    if redact_traces:
+        scope: ColumnElement[bool] = input_traces.c.step_run_id == step_ids
+        changes.append(Change(input_traces, scope, {"value_snapshot": null()}))
+    changes += [
+        Change(
+            input_files,
+            (input_files.c.id == port_ids) & input_files.c.file_purged_at.is_(None),
+            stamps={
+                "input_file": "",
+                "original_filename": "",
+                "content_type": "",
+                "metadata": {},
+                "file_purged_at": now,
+                "modified": now,
+            },
+        ),
+        Removal(purge_retries, purge_retries.c.submission_id == ids),
+        Change(
+            submissions,
+            (submissions.c.id == ids) & submissions.c.content_purged_at.is_(None),
+            stamps={
+                "name": "",
+                "content": "",
+                "input_file": "",
+                "original_filename": "",
+                "metadata": {},
+                "content_purged_at": now,
+                "expires_at": null(),
+                "modified": now,
+            },
+        ),
+    ]
+    return changes

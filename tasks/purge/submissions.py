@@ -1,0 +1,111 @@
+"""The tasks of purge-expired-submissions that act: repair deadlines, purge, count the backlog."""
+
+from prefect import task
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from maintenance.budget import SliceBudget
+from maintenance.cutoff import Cutoff
+from maintenance.database import engine_for, transaction
+from maintenance.report import BatchResult, Overdue
+from maintenance.schema import submissions
+from maintenance.settings import settings
+from tasks.batching.keyset import Blocks, Place
+from tasks.batching.scans import by_block
+from tasks.batching.slices import Batch, Slice, work_slice
+from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
+from tasks.purge.submission_batch import open_purge, purge_batch
+from tasks.purge.submission_deadlines import repair_deadlines
+from tasks.purge.submission_selection import (
+    OLDEST_FIRST,
+    claimable,
+    finite_policy,
+    no_active_run,
+    overdue,
+    undated,
+)
+from tasks.retrying import TASK_OPTIONS
+
+PAGE_ROWS = 5_000
+"""Overdue submissions looked at by one repair statement; few of them are changed."""
+
+
+@task(name="repair overdue deadlines", **TASK_OPTIONS)
+def repair_overdue(
+    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Place]:
+    """Recompute the deadlines of submissions with `expires_at <= as_of` (SPEC 5.2).
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+    """
+    engine = engine_for(settings(), options.job)
+
+    def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+        with transaction(engine) as connection:
+            scope = overdue(cutoff.as_of)
+            edge = OLDEST_FIRST.edge(connection, scope, place, rows)
+            page = scope & OLDEST_FIRST.within(place, edge)
+            result = repair_deadlines(connection, page)
+        return Batch(result, edge, exhausted=edge is None)
+
+    return work_slice(one_batch, cursor, share, page_sizer(PAGE_ROWS))
+
+
+@task(name="repair missing deadlines", **TASK_OPTIONS)
+def repair_undated(
+    _cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Blocks]:
+    """Give submissions of a finite policy that have no deadline the one they should have.
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+    """
+    engine = engine_for(settings(), options.job)
+
+    def repair(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
+        return repair_deadlines(connection, scope & undated())
+
+    return work_slice(by_block(engine, submissions.name, repair), cursor, share, block_sizer())
+
+
+@task(name="purge submissions", **TASK_OPTIONS)
+def purge_submissions(
+    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[Place]:
+    """Purge submissions past their retention, oldest deadline first (SPEC 5.2).
+
+    Selects `expires_at <= as_of`, not purged, finite policy, no active run, not waiting for the
+    next attempt after a failure; deletes their files and clears their content.
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+        StorageError: a storage root is missing.
+    """
+    selection = claimable(cutoff, retry_failed=options.retry_failed)
+    with open_purge(options, cutoff.as_of) as purge:
+
+        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+            items, result = purge_batch(
+                purge, selection.where(OLDEST_FIRST.after(place)).limit(rows)
+            )
+            if items:
+                place = Place(items[-1].moment, items[-1].id)
+            return Batch(result, place, exhausted=len(items) < rows)
+
+        return work_slice(one_batch, cursor, share, batch_sizer(options))
+
+
+@task(name="count overdue submissions", **TASK_OPTIONS)
+def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
+    """Return the submissions that are past their deadline and still have content.
+
+    Raises:
+        DatabaseError: the statement failed.
+    """
+    query = select(func.count(), func.min(submissions.c.expires_at)).where(
+        overdue(cutoff.as_of), finite_policy(), no_active_run()
+    )
+    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
+        rows, oldest = connection.execute(query).one()
+    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
+    return Overdue(rows=rows, oldest_age_seconds=age)

@@ -1,0 +1,1 @@
+"""The watchdog over runs that hang (specification 6)."""

@@ -1,0 +1,156 @@
+"""Which runs hang: the selection that claims, previews and counts share (SPEC 6.1).
+
+A run's attempts may have deadlines of their own. One that has passed ends the run; one that lies
+in the future shields it, whatever the run's age; without any, the run's age decides. Attempts are
+looked up run by run, through the steps: of all runs only the RUNNING ones are read, and those are
+few at any moment.
+"""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    cast,
+    extract,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.sql.selectable import LateralFromClause
+
+from maintenance.cutoff import Cutoff
+from maintenance.schema import attempts, runs, step_runs
+from maintenance.schema.vocabulary import (
+    ACTIVE_ATTEMPT_STATES,
+    ACTIVE_STEP_STATUSES,
+    RunStatus,
+)
+from tasks.batching.keyset import Order
+
+RUNS = runs.c
+OLDEST_FIRST = Order(RUNS.created, RUNS.id)
+
+SECONDS_A_MINUTE = 60
+
+
+def active_attempt() -> ColumnElement[bool]:
+    """Return whether an attempt has not come to its end."""
+    return attempts.c.state.in_(ACTIVE_ATTEMPT_STATES)
+
+
+def finite_seconds(
+    first: ColumnElement[datetime], last: ColumnElement[datetime]
+) -> ColumnElement[Decimal]:
+    """Return the seconds between two moments, NULL when one of them is infinite.
+
+    PostgreSQL knows infinite times and cannot calculate with them; one in an odd row must not
+    fail the statement.
+    """
+    return case((func.isfinite(first) & func.isfinite(last), extract("epoch", last - first)))
+
+
+def deadlines(as_of: datetime) -> LateralFromClause:
+    """Return, for each run, what the deadlines of its active attempts say.
+
+    `bounded`: one has a deadline. `expired_at`: the earliest that has passed, NULL without one.
+    `minutes`: what its attempt was allowed, from its creation, in whole minutes rounded up.
+    """
+    passed = attempts.c.timeout_at <= as_of
+    allowed = finite_seconds(attempts.c.created, attempts.c.timeout_at)
+    minutes = func.ceil(allowed / SECONDS_A_MINUTE)
+    earliest = aggregate_order_by(minutes, attempts.c.timeout_at, attempts.c.id)
+    return (
+        select(
+            func.coalesce(func.bool_or(attempts.c.timeout_at.is_not(None)), false()).label(
+                "bounded"
+            ),
+            func.min(attempts.c.timeout_at).filter(passed).label("expired_at"),
+            cast(func.array_agg(earliest).filter(passed)[1], BigInteger).label("minutes"),
+        )
+        .select_from(step_runs.join(attempts, attempts.c.step_run_id == step_runs.c.id))
+        .where(step_runs.c.validation_run_id == RUNS.id, active_attempt())
+        .lateral("deadlines")
+    )
+
+
+def is_stuck(cutoff: Cutoff, timeout: timedelta, own: LateralFromClause) -> ColumnElement[bool]:
+    """Return whether a run hangs; exactly at the cutoff of its age it does not yet."""
+    too_old = and_(~own.c.bounded, RUNS.started_at < cutoff.as_of - timeout)
+    return and_(RUNS.status == RunStatus.RUNNING, or_(own.c.expired_at.is_not(None), too_old))
+
+
+def stuck_runs(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
+    """Return the runs that hang, oldest first."""
+    own = deadlines(cutoff.as_of)
+    return (
+        select(RUNS.id, RUNS.created.label("moment"))
+        .join(own, true())
+        .where(is_stuck(cutoff, timeout, own))
+        .order_by(RUNS.created, RUNS.id)
+    )
+
+
+def claimable(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
+    """Return the same, locked; a run that the application has locked just now is left out."""
+    return stuck_runs(cutoff, timeout).with_for_update(of=runs, skip_locked=True)
+
+
+def count_of_stuck(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
+    """Return how many runs hang, and since when the longest of them does."""
+    own = deadlines(cutoff.as_of)
+    since = func.coalesce(own.c.expired_at, RUNS.started_at + literal(timeout))
+    return (
+        select(func.count(), func.min(since).filter(func.isfinite(since)))
+        .select_from(runs)
+        .join(own, true())
+        .where(is_stuck(cutoff, timeout, own))
+    )
+
+
+def without_start(cutoff: Cutoff) -> Select[Any]:
+    """Return the runs of which nobody can say whether they hang, oldest first.
+
+    They are RUNNING, nobody wrote down since when, and no active attempt has a deadline.
+    """
+    own = deadlines(cutoff.as_of)
+    return (
+        select(RUNS.id, func.count().over().label("number"))
+        .join(own, true())
+        .where(RUNS.status == RunStatus.RUNNING, RUNS.started_at.is_(None), ~own.c.bounded)
+        .order_by(RUNS.created, RUNS.id)
+    )
+
+
+def current_step() -> LateralFromClause:
+    """Return, for each run, its first step that is not done."""
+    return (
+        select(step_runs.c.id)
+        .where(
+            step_runs.c.validation_run_id == RUNS.id,
+            step_runs.c.status.in_(ACTIVE_STEP_STATUSES),
+        )
+        .order_by(step_runs.c.step_order, step_runs.c.id)
+        .limit(1)
+        .lateral("step")
+    )
+
+
+def current_attempt(step: LateralFromClause) -> LateralFromClause:
+    """Return the newest active attempt of the step."""
+    return (
+        select(attempts.c.id, attempts.c.provider_execution_id.label("execution_id"))
+        .where(attempts.c.step_run_id == step.c.id, active_attempt())
+        .order_by(attempts.c.attempt_number.desc(), attempts.c.id)
+        .limit(1)
+        .lateral("attempt")
+    )

@@ -1,0 +1,73 @@
+"""What a run is started with, by the type of the work pool."""
+
+import asyncio
+import json
+from importlib.resources import files
+from typing import Any, get_args
+
+import pytest
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.workers.base import BaseJobConfiguration
+
+from demo.servers import PrefectServer
+from deployments.settings import PoolType
+from deployments.setup.pools.templates import base_job_template, from_worker
+
+IMAGE = "registry.example/own:1"
+OWN = {"kubernetes": {"secret", "storage_claim"}}
+"""Variables that Prefect's own templates do not have."""
+
+
+def prefects_own(kind: str) -> dict[str, Any]:
+    """Return the template that Prefect's server knows for a type of worker."""
+    views = files("prefect.server.api") / "collections_data" / "views"
+    packages = json.loads((views / "aggregate-worker-metadata.json").read_text())
+    package = "prefect" if kind == "process" else f"prefect-{kind}"
+    template: dict[str, Any] = packages[package][kind]["default_base_job_configuration"]
+    return template
+
+
+@pytest.mark.parametrize("kind", get_args(PoolType))
+def test_a_template_says_only_what_its_worker_knows(kind: PoolType) -> None:
+    template, known = base_job_template(kind, IMAGE), prefects_own(kind)
+    assert template["job_configuration"].keys() <= known["job_configuration"].keys()
+    variables = template["variables"]["properties"]
+    assert variables.keys() - OWN.get(kind, set()) <= known["variables"]["properties"].keys()
+    for name, variable in variables.items():
+        expected = known["variables"]["properties"].get(name, {}).get("type")
+        if expected and "type" in variable:
+            assert variable["type"] == expected, name
+    WorkPoolCreate(name="any", type=kind, base_job_template=template)  # every variable is there
+
+
+@pytest.mark.parametrize("kind", get_args(PoolType))
+def test_runs_send_heartbeats_as_often_as_prefect_allows(kind: PoolType) -> None:
+    default = base_job_template(kind, IMAGE)["variables"]["properties"]["env"]["default"]
+    assert default["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+
+
+@pytest.mark.parametrize("kind", get_args(PoolType))
+def test_no_template_holds_a_setting_of_whoever_applies_it(
+    monkeypatch: pytest.MonkeyPatch, kind: PoolType
+) -> None:
+    for name in from_worker():
+        monkeypatch.setenv(name, "a-secret")
+    assert "a-secret" not in json.dumps(base_job_template(kind, IMAGE))
+
+
+@pytest.mark.slow
+def test_a_container_gets_its_settings_from_the_workers_environment(
+    monkeypatch: pytest.MonkeyPatch, prefect_server: PrefectServer
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@db/validibot")
+    monkeypatch.delenv("POSTGRES_HOST", raising=False)
+    address = prefect_server.client_settings["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: address}):
+        template = base_job_template("docker", IMAGE)
+        made = BaseJobConfiguration.from_template_and_values(template, {"env": {"MORE": "1"}})
+        job: BaseJobConfiguration = asyncio.run(made)
+    assert job.env["DATABASE_URL"] == "postgresql://user:secret@db/validibot"
+    assert job.env["POSTGRES_HOST"] == ""  # which counts as unset
+    assert job.env["STORAGE_ROOT"] == "/app/storage"
+    assert job.env["MORE"] == "1"

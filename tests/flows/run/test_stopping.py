@@ -1,0 +1,287 @@
+"""Runs that are asked to stop: in a batch, between batches, in a wait, and by force."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from flows.clear_sessions import clear_sessions
+from flows.purge_expired_submissions import purge_expired_submissions
+from maintenance import schema, stopping
+from maintenance.budget import BatchSizer, SliceBudget
+from maintenance.report import BatchResult, StopReason
+from maintenance.settings import Settings
+from maintenance.stopping import StopRequested, stoppable
+from tasks.batching.slices import Batch, work_slice
+from tests.support.hooks import CLAIM, STAMP, at_statement
+from tests.support.runs import run
+from tests.support.validibot import DAY, NOW, Validibot
+
+ROOT = Path(__file__).parents[3]
+STOP_SECONDS = 10.0
+WAIT_SECONDS = 30.0
+SESSIONS = 500
+JOB = purge_expired_submissions.name
+
+HANG = """
+CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql
+  AS 'BEGIN PERFORM pg_sleep(25); RETURN NULL; END';
+CREATE TRIGGER hang BEFORE UPDATE ON submissions_submission
+  FOR EACH STATEMENT EXECUTE FUNCTION hang()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _environment(environment: Settings) -> None:
+    """Every test here runs against its own database and storage."""
+
+
+def terminate(_connection: Any) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_run_finishes_its_batch_says_what_it_did_and_is_completed_by_the_next(
+    validibot: Validibot, number: signal.Signals
+) -> None:
+    due = {validibot.submission() for _ in range(9)}
+
+    def ask(_connection: Any) -> None:
+        signal.raise_signal(number)
+
+    with at_statement(JOB, STAMP, ask) as met:
+        report = run(purge_expired_submissions, as_of=NOW, batch_size=16)  # begins with 2
+    assert len(met) == 1
+    assert len(validibot.purged()) == report.done == report.selected == 2
+    assert report.stopped_because is StopReason.CANCELLED
+    assert report.summary() == "2 of 2 done, stopped on request"
+    assert report.overdue is None
+    assert stopping.stopped_by() is number
+    assert run(purge_expired_submissions, as_of=NOW).done == 7
+    assert validibot.purged() == due
+
+
+def test_a_dry_run_stops_too(validibot: Validibot) -> None:
+    for _ in range(9):
+        validibot.submission()
+    with at_statement(JOB, "FROM submissions_submission", terminate) as met:
+        report = run(purge_expired_submissions, as_of=NOW, batch_size=2, dry_run=True)
+    assert report.stopped_because is StopReason.CANCELLED
+    assert met
+    assert report.selected < 9
+
+
+def lose_connection(connection: Connection) -> None:
+    """Let the statement meet a connection that its server has ended."""
+    with connection.engine.connect() as other:
+        pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        other.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+
+
+@contextmanager
+def terminated_while_waiting() -> Iterator[threading.Event]:
+    """Send SIGTERM to this process as soon as it waits for another attempt."""
+    sent, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if stopping._request.waiting:
+                sent.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_wait_for_another_attempt_is_left_at_once(validibot: Validibot) -> None:
+    due = validibot.submission()
+    started = time.monotonic()
+    with (
+        at_statement(JOB, CLAIM, lose_connection, before=True) as met,
+        terminated_while_waiting() as sent,
+    ):
+        report = run(purge_expired_submissions, as_of=NOW)
+    assert met
+    assert sent.is_set()
+    assert time.monotonic() - started < STOP_SECONDS  # and not a minute
+    assert report.stopped_because is StopReason.CANCELLED
+    assert report.summary() == "Nothing done, stopped on request"
+    assert run(purge_expired_submissions, as_of=NOW).done == 1
+    assert validibot.purged() == {due}
+
+
+def test_after_a_request_a_passing_error_is_not_tried_again(validibot: Validibot) -> None:
+    validibot.submission()
+
+    def ask_and_lose(connection: Connection) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        lose_connection(connection)
+
+    started = time.monotonic()
+    with at_statement(JOB, CLAIM, ask_and_lose, before=True):
+        report = run(purge_expired_submissions, as_of=NOW)
+    assert time.monotonic() - started < STOP_SECONDS
+    assert report.stopped_because is StopReason.CANCELLED
+    assert "stopped instead of trying again" in report.warnings[0]
+
+
+def test_a_request_in_the_last_batch_leaves_nothing_to_stop(validibot: Validibot) -> None:
+    validibot.session(NOW - DAY)
+    with at_statement(clear_sessions.name, "DELETE FROM django_session", terminate) as met:
+        report = run(clear_sessions, as_of=NOW)
+    assert met
+    assert (report.done, report.stopped_because) == (1, StopReason.DRAINED)
+
+
+def test_a_pause_does_not_hold_up_a_stop(
+    validibot: Validibot, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        validibot.session(NOW - DAY)
+    process = begin("clear-sessions", "--batch-size", "1", MAINTENANCE_DELETE_PAUSE_SECONDS="60")
+    wait_until_deleted(validibot, total=2, some=1)
+    started = time.monotonic()
+    process.terminate()
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
+    assert time.monotonic() - started < STOP_SECONDS
+    assert (process.returncode, json.loads(output)["done"]) == (143, 1)
+
+
+def begin(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows", *arguments, "--json"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if "PREFECT" not in name}
+        | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until_deleted(validibot: Validibot, total: int, some: int) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while len(validibot.rows(schema.sessions)) > total - some:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_command_ends_with_its_report_and_the_status_of_the_signal(
+    validibot: Validibot, number: signal.Signals, status: int
+) -> None:
+    for _ in range(SESSIONS):
+        validibot.session(NOW - DAY)
+    process = begin("clear-sessions", "--batch-size", "1")
+    wait_until_deleted(validibot, SESSIONS, some=3)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=STOP_SECONDS)
+    assert process.returncode == status, errors
+    report = json.loads(output)
+    left = len(validibot.rows(schema.sessions))
+    assert 0 < left < SESSIONS
+    assert (report["done"], report["stopped_because"]) == (SESSIONS - left, "cancelled")
+
+
+def test_a_second_signal_ends_a_run_at_once_and_what_it_was_at_is_undone(
+    validibot: Validibot,
+) -> None:
+    validibot.submission()
+    with validibot.engine.begin() as connection:
+        connection.execute(text(HANG))
+    before = validibot.snapshot()
+    process = begin(JOB)
+    wait_for_sleeper(validibot)
+    process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)  # it waits for its statement
+    process.terminate()
+    assert process.wait(STOP_SECONDS) == -signal.SIGTERM
+    process.communicate()
+    wait_for_sleeper(validibot, there=False)
+    assert validibot.snapshot() == before
+
+
+def wait_for_sleeper(validibot: Validibot, *, there: bool = True) -> None:
+    query = text(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event = 'PgSleep'"
+    )
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        with validibot.engine.connect() as connection:
+            if connection.execute(query).scalar_one() == there:
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_request_ends_with_its_run() -> None:
+    with stoppable():
+        signal.raise_signal(signal.SIGTERM)
+        assert stopping.requested() is signal.SIGTERM
+        with pytest.raises(StopRequested):
+            stopping.check()
+    assert stopping.requested() is None
+    stopping.check()
+
+
+def test_the_handlers_of_before_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in stopping.SIGNALS]
+    with stoppable():
+        assert signal.getsignal(signal.SIGTERM) is not before[0]
+    assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
+
+
+def test_a_signal_that_is_ignored_stays_so_but_for_the_one_of_the_worker() -> None:
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGUSR1)
+    }
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGINT)
+            assert stopping.requested() is None
+            for _ in range(3):
+                signal.raise_signal(signal.SIGUSR1)
+            assert stopping.requested() is signal.SIGUSR1
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_slice_that_is_asked_before_it_begins_does_nothing() -> None:
+    def one_batch(_cursor: int | None, _rows: int) -> Batch[int]:
+        pytest.fail("no batch may begin")
+
+    with stoppable():
+        signal.raise_signal(signal.SIGTERM)
+        share = SliceBudget(timedelta(hours=1).total_seconds())
+        done = work_slice(one_batch, 7, share, BatchSizer(10, 1.0))
+    assert (done.cursor, done.exhausted, done.result) == (7, False, BatchResult())
+
+
+def test_outside_the_main_thread_a_run_goes_on_as_it_is(validibot: Validibot) -> None:
+    validibot.session(NOW - DAY)
+    reports = []
+    thread = threading.Thread(target=lambda: reports.append(run(clear_sessions, as_of=NOW)))
+    thread.start()
+    thread.join(WAIT_SECONDS)
+    assert [report.done for report in reports] == [1]

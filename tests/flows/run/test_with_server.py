@@ -1,0 +1,137 @@
+"""Runs that a Prefect server keeps: their states, their reports, and what its pages show."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from prefect import flow
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
+
+from demo.servers import PrefectServer
+from flows.clear_sessions import clear_sessions
+from flows.purge_expired_submissions import purge_expired_submissions
+from maintenance.guard import guard
+from maintenance.settings import Settings
+from tasks.purge.failure_history import ALERT_RUNS, count_failures
+from tests.support.browser import page_text
+from tests.support.validibot import DAY, NOW, Validibot
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _environment(environment: Settings) -> None:
+    """Every test here runs against its own database and storage."""
+
+
+def flows(server: PrefectServer, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows", *arguments, "--json"],
+        cwd=ROOT,
+        env={**os.environ, **server.client_settings},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def latest(server: PrefectServer, what: str, **query: Any) -> dict[str, Any]:
+    answer = httpx.post(
+        f"{server.api.address}/api/{what}/filter", json=query, timeout=30, trust_env=False
+    )
+    newest: dict[str, Any] = answer.raise_for_status().json()[0]
+    return newest
+
+
+@flow
+def counting(causes: dict[str, str]) -> int:
+    return count_failures("a-job", causes)
+
+
+def latest_run(server: PrefectServer, job: str) -> dict[str, Any]:
+    return latest(
+        server, "flow_runs", flows={"name": {"any_": [job]}}, sort="EXPECTED_START_TIME_DESC"
+    )
+
+
+def test_2_7_a_run_is_completed_with_its_summary_and_its_report_is_an_artifact(
+    validibot: Validibot, prefect_server: PrefectServer
+) -> None:
+    validibot.submission()
+    done = flows(prefect_server, purge_expired_submissions.name)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["done"] == 1
+    state = latest_run(prefect_server, purge_expired_submissions.name)["state"]
+    assert (state["type"], state["name"]) == ("COMPLETED", "Completed")
+    assert state["message"] == "1 of 1 done"
+    artifact = latest(prefect_server, "artifacts", sort="CREATED_DESC")
+    assert artifact["key"] == purge_expired_submissions.name
+    assert "**1 of 1 done**" in artifact["data"]
+
+
+def test_2_7_a_run_with_failed_items_is_red_and_found_by_its_state(
+    validibot: Validibot, prefect_server: PrefectServer
+) -> None:
+    (validibot.root / "private/submissions/x").mkdir(parents=True)
+    failing = validibot.submission(input_file="submissions/x")
+    done = flows(prefect_server, purge_expired_submissions.name)
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["failures"][0]["item"] == f"submission {failing}"
+    state = latest_run(prefect_server, purge_expired_submissions.name)["state"]
+    assert (state["type"], state["name"]) == ("FAILED", "ItemsFailed")
+    assert state["message"] == "0 of 1 done, 1 failed, 1 still overdue"
+
+
+def test_2_8_a_run_that_is_turned_away_is_completed_as_skipped(
+    validibot: Validibot, prefect_server: PrefectServer, environment: Settings
+) -> None:
+    holder = uuid4()
+    with guard(environment, clear_sessions.name, holder):
+        done = flows(prefect_server, clear_sessions.name)
+    assert done.returncode == 0, done.stderr
+    state = latest_run(prefect_server, clear_sessions.name)["state"]
+    assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
+    assert f"flow run {holder} holds the job" in state["message"]
+
+
+def test_5_3_five_failed_runs_in_a_row_raise_an_alert_and_a_good_one_ends_the_count(
+    prefect_server: PrefectServer,
+) -> None:
+    address = prefect_server.client_settings["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: address, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        alerts = [counting({"run 1": "no"}) for _ in range(ALERT_RUNS - 1)]
+        assert set(alerts) == {0}
+        assert counting({"run 1": "no", "run 2": "no"}) == 1
+        assert counting({"run 2": "no"}) == 0
+        assert counting({"run 1": "no", "run 2": "no"}) == 0
+        assert counting({}) == 0
+    kept = latest(prefect_server, "artifacts", sort="CREATED_DESC")
+    assert (kept["key"], json.loads(kept["data"])) == ("a-job-failures", [])
+
+
+@pytest.mark.browser
+def test_the_pages_of_the_ui_show_the_run_and_its_report(
+    validibot: Validibot, prefect_server: PrefectServer
+) -> None:
+    validibot.session(NOW - DAY)
+    done = flows(prefect_server, clear_sessions.name)
+    assert done.returncode == 0, done.stderr
+    run = latest_run(prefect_server, clear_sessions.name)
+    page = page_text(f"{prefect_server.api.address}/runs/flow-run/{run['id']}")
+    assert run["name"] in page
+    assert "Completed" in page
+    artifact = latest(prefect_server, "artifacts", sort="CREATED_DESC")
+    page = page_text(f"{prefect_server.api.address}/artifacts/artifact/{artifact['id']}")
+    assert "1 of 1 done" in page
+    assert "Rows by table" in page

