@@ -20,7 +20,7 @@ from maintenance.database import engine_for, transaction
 from maintenance.settings import Settings, settings
 from maintenance.storage.layout import BUNDLE, OLDER_BUNDLE, Bundle, keep_outputs
 from maintenance.storage.store import Keep, keep_nothing
-from tasks.batching.row_changes import Change, Removal, apply
+from tasks.batching.row_changes import RowDeletion, RowUpdate, apply_changes
 from tasks.purge.output_rows import OutputItem, output_changes, read_outputs
 from tasks.purge.submission_rows import SubmissionItem, purge_changes, read_related
 
@@ -55,7 +55,7 @@ def main() -> None:
             changes = _outputs(current, connection, [OutputItem(*row) for row in rows])
         else:
             changes = _submissions(current, connection, [SubmissionItem(*row) for row in rows])
-        apply(connection, changes)
+        apply_changes(connection, changes)
     seconds = time.monotonic() - started
     print(json.dumps({"done": len(rows), "duration_seconds": seconds}))
     print(f"peak_kib={peak_kib()}", file=sys.stderr)
@@ -63,7 +63,7 @@ def main() -> None:
 
 def _submissions(
     current: Settings, connection: Connection, items: Sequence[SubmissionItem]
-) -> list[Change | Removal]:
+) -> list[RowUpdate | RowDeletion]:
     read_related(connection, items, with_uris=False)
     for item in items:
         _unlink(current.private_root / key for key in item.file_keys)
@@ -74,7 +74,7 @@ def _submissions(
 
 def _outputs(
     current: Settings, connection: Connection, items: Sequence[OutputItem]
-) -> list[Change | Removal]:
+) -> list[RowUpdate | RowDeletion]:
     read_outputs(connection, items)
     for item in items:
         _unlink(current.private_root / key for key in item.artifact_keys)

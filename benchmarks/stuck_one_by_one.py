@@ -19,12 +19,12 @@ from maintenance.database import database_clock, engine_for, transaction
 from maintenance.evidence import manifest
 from maintenance.settings import settings
 from maintenance.storage.layout import Stores, open_stores
-from tasks.batching.keyset import Place
+from tasks.batching.keyset import KeysetCursor
 from tasks.stuck.evidence_facts import read_lacking
 from tasks.stuck.evidence_rows import Receipt
 from tasks.stuck.finalization_rows import finish_rows, lock_timed_out
 from tasks.stuck.rows import end_runs, lock_attempts, read_stuck
-from tasks.stuck.selection import OLDEST_FIRST, claimable
+from tasks.stuck.selection import STUCK_BY_START, claimable
 
 TIMEOUT = timedelta(minutes=DEFAULT_MINUTES)
 
@@ -37,23 +37,23 @@ def main(most: int) -> None:
         now = database_clock(connection)
     cutoff = Cutoff(now, now)
     done = 0
-    place: Place | None = None
+    place: KeysetCursor | None = None
     started = time.monotonic()
     with open_stores(current) as stores:
         while done < most:
             with transaction(engine) as connection:
-                claim = claimable(cutoff, TIMEOUT).where(OLDEST_FIRST.after(place)).limit(1)
+                claim = claimable(cutoff, TIMEOUT).where(STUCK_BY_START.after(place)).limit(1)
                 row = connection.execute(claim).first()
                 if row is None:
                     break
-                place = Place(row.moment, row.id)
+                place = KeysetCursor(row.moment, row.id)
                 done += _end(connection, stores, cutoff, place)
     seconds = time.monotonic() - started
     print(json.dumps({"done": done, "duration_seconds": seconds}))
     print(f"peak_kib={peak_kib()}", file=sys.stderr)
 
 
-def _end(connection: Connection, stores: Stores, cutoff: Cutoff, place: Place) -> int:
+def _end(connection: Connection, stores: Stores, cutoff: Cutoff, place: KeysetCursor) -> int:
     lock_attempts(connection, [place.id])
     stuck = read_stuck(connection, [place.id], cutoff, TIMEOUT)
     end_runs(connection, stuck)

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from maintenance.stopping import REPEATABLE
+from maintenance.stop_request import REPEATABLE
 
 GRACE_SECONDS = 25.0
 """A batch takes half a second, the longest statement 30. Leave whoever stops us 5 seconds more."""

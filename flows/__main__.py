@@ -17,7 +17,7 @@ from flows.jobs import JOBS, Job
 from flows.options import parameters_of, parser
 from flows.run.lifecycle import LOGGER, RunStopped, UnfinishedRun
 from flows.run.offline import server_answers, without_server
-from maintenance import stopping
+from maintenance import stop_request
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
 from maintenance.report import Report
 from maintenance.report_markdown import to_markdown
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(_allowed(error))
     except UnfinishedRun as error:
         _print(error.report, as_json=options.json)
-        return _status(stopping.stopped_by()) if isinstance(error, RunStopped) else FAILED
+        return _status(stop_request.stopped_by()) if isinstance(error, RunStopped) else FAILED
     except MaintenanceError as error:
         print(f"{job.name} failed: {error}", file=sys.stderr)
         return FAILED

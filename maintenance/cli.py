@@ -20,7 +20,7 @@ from maintenance.checks.engine import ENGINE, engine_check
 from maintenance.checks.finding import (
     Check,
     Finding,
-    Level,
+    Severity,
     carry_out,
     error,
     not_checked,
@@ -69,7 +69,7 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
 
 def _check(options: argparse.Namespace) -> int:
     findings = find()
-    failed = any(one.level is Level.ERROR for one in findings)
+    failed = any(one.level is Severity.ERROR for one in findings)
     if options.json:
         checks = [one.as_json() for one in findings]
         print(json.dumps({"ok": not failed, "checks": checks}))

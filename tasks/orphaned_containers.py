@@ -9,11 +9,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from sqlalchemy import select
 
-from maintenance import stopping
+from maintenance import stop_request
 from maintenance.access import ACCESS
 from maintenance.budget import SliceBudget
 from maintenance.catalogue import check_columns
-from maintenance.containers.engine import ContainerEngine, Removal, open_engine
+from maintenance.containers.engine import ContainerEngine, ContainerRemoval, open_engine
 from maintenance.containers.managed import ManagedContainer
 from maintenance.containers.orphans import (
     Moments,
@@ -211,8 +211,8 @@ def _remove(
         result.skipped = len(batch) - len(idle)
         batch = idle
 
-    def remove(one: ManagedContainer) -> Removal | None:
-        return None if stopping.requested() else engine.remove(one.id, STOP_GRACE_SECONDS)
+    def remove(one: ManagedContainer) -> ContainerRemoval | None:
+        return None if stop_request.requested() else engine.remove(one.id, STOP_GRACE_SECONDS)
 
     with ThreadPoolExecutor(PARALLEL_REMOVALS) as pool:
         removals = list(pool.map(remove, batch))
@@ -227,7 +227,7 @@ def _remove(
     return result
 
 
-def _check_engine(engine: ContainerEngine, removals: Sequence[Removal]) -> None:
+def _check_engine(engine: ContainerEngine, removals: Sequence[ContainerRemoval]) -> None:
     """Tell an engine that is away from a container that it cannot remove.
 
     Raises:

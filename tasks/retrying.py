@@ -6,7 +6,7 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from maintenance.stopping import may_wait
+from maintenance.stop_request import may_wait
 from maintenance.transient import is_transient
 
 RETRIES = 3

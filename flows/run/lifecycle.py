@@ -18,7 +18,7 @@ from flows.run.events import emit_events
 from flows.run.rerun_limit import refuse_endless_reruns
 from flows.run.success_ping import is_success, ping
 from flows.run.takeover import take_over
-from maintenance import stopping
+from maintenance import stop_request
 from maintenance.budget import Budget
 from maintenance.cutoff import Cutoff
 from maintenance.errors import MaintenanceError
@@ -95,7 +95,7 @@ def drain(
     log = run_logger()
     cursor = None
     while True:
-        stopping.check()
+        stop_request.check()
         stop = budget.exhausted_by
         if stop is not None:
             report.stopped_because = StopReason(stop)
@@ -133,15 +133,15 @@ def published(report: Report) -> Iterator[None]:
     done, and the state says so.
     """
     started = time.monotonic()
-    with stopping.stoppable():
+    with stop_request.stoppable():
         try:
             refuse_endless_reruns()
             _succeed(report)
             yield
-        except stopping.StopRequested:
+        except stop_request.StopRequested:
             report.stopped_because = StopReason.CANCELLED
         except Exception as error:
-            if not (stopping.requested() and is_transient(error)):
+            if not (stop_request.requested() and is_transient(error)):
                 report.stopped_because = StopReason.ERROR
                 report.message = f"{type(error).__name__}: {error}"
                 _publish(report, started)
@@ -155,7 +155,7 @@ def published(report: Report) -> Iterator[None]:
 
 
 def _publish(report: Report, started: float) -> None:
-    stopping.begin_work()  # a request comes too late to cut this short
+    stop_request.begin_work()  # a request comes too late to cut this short
     report.duration_seconds = time.monotonic() - started
     run_logger().info("%s", report.summary(), extra={"action": "report", "job": report.job})
     if has_server():

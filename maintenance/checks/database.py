@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, text
 
 from maintenance.access import ACCESS, Access
-from maintenance.checks.finding import Check, Finding, Level, error, not_checked, ok, warning
+from maintenance.checks.finding import Check, Finding, Severity, error, not_checked, ok, warning
 from maintenance.database import engine_for, transaction
 from maintenance.errors import DatabaseError
 from maintenance.expiring import EXPIRING
@@ -94,7 +94,7 @@ def _look(settings: Settings) -> list[Finding]:
         with transaction(engine_for(settings, "check"), read_only=True) as connection:
             facts, tables = _facts(connection), _tables(connection)
             grants = _grants(connection)
-            if tables.level is Level.OK:
+            if tables.level is Severity.OK:
                 return [facts, tables, grants, _indexes(connection)]
             return [facts, tables, grants, *not_checked([INDEXES], f"{TABLES} are missing")]
     except DatabaseError as problem:

@@ -17,7 +17,7 @@ CHECK_SECONDS = 20.0
 """Longest wait for a check as a whole; what it asks has shorter time-outs of its own."""
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How bad a finding is."""
 
     OK = "ok"
@@ -37,7 +37,7 @@ class Finding:
     """
 
     name: str
-    level: Level
+    level: Severity
     text: str
     action: str = ""
 
@@ -52,17 +52,17 @@ class Finding:
 
 def ok(name: str, text: str) -> Finding:
     """Return that something is well."""
-    return Finding(name, Level.OK, text)
+    return Finding(name, Severity.OK, text)
 
 
 def warning(name: str, text: str, action: str = "") -> Finding:
     """Return that something deserves a look, while the jobs do their work."""
-    return Finding(name, Level.WARNING, text, action)
+    return Finding(name, Severity.WARNING, text, action)
 
 
 def error(name: str, text: str, action: str = "") -> Finding:
     """Return that something keeps jobs from doing their work."""
-    return Finding(name, Level.ERROR, text, action)
+    return Finding(name, Severity.ERROR, text, action)
 
 
 def not_checked(names: Sequence[str], because: str) -> list[Finding]:

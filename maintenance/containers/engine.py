@@ -38,7 +38,7 @@ IN_PROGRESS = "in progress"
 
 
 @dataclass(frozen=True)
-class Removal:
+class ContainerRemoval:
     """What became of a container: removed, absent before, or not removed, and why."""
 
     state: Literal["removed", "absent", "failed"]
@@ -50,7 +50,7 @@ class Removal:
         return str(self.error or "")
 
 
-REMOVED, ABSENT = Removal("removed"), Removal("absent")
+REMOVED, ABSENT = ContainerRemoval("removed"), ContainerRemoval("absent")
 
 
 def why_no_engine(settings: Settings) -> str | None:
@@ -137,7 +137,7 @@ class ContainerEngine:
         found = self._inspect(container_id)
         return found if found and found.managed else None
 
-    def remove(self, container_id: str, grace_seconds: float) -> Removal:
+    def remove(self, container_id: str, grace_seconds: float) -> ContainerRemoval:
         """Stop one of Validibot's containers, and remove it with its anonymous volumes.
 
         It is looked at again first. A container that is absent, vanishes meanwhile or is being
@@ -152,11 +152,13 @@ class ContainerEngine:
             if found is None:
                 return ABSENT
             if not found.managed:
-                return Removal("failed", ContainerError("is not managed by Validibot: left alone"))
+                return ContainerRemoval(
+                    "failed", ContainerError("is not managed by Validibot: left alone")
+                )
             self._stop(found.id, math.ceil(grace_seconds))
             return self._delete(found.id)
         except ContainerError as error:
-            return Removal("failed", error)
+            return ContainerRemoval("failed", error)
 
     def _inspect(self, container_id: str) -> ManagedContainer | None:
         if not IDENTIFIER.fullmatch(container_id):
@@ -181,7 +183,7 @@ class ContainerEngine:
         except APIError:
             return
 
-    def _delete(self, container_id: str) -> Removal:
+    def _delete(self, container_id: str) -> ContainerRemoval:
         try:
             self._endpoint.ask_for_status(
                 lambda: self._client.remove_container(container_id, v=True, force=True)
@@ -195,14 +197,14 @@ class ContainerEngine:
             raise refusal(error) from None
         return REMOVED
 
-    def _wait_until_gone(self, container_id: str) -> Removal:
+    def _wait_until_gone(self, container_id: str) -> ContainerRemoval:
         deadline = time.monotonic() + self._endpoint.seconds
         while self._inspect(container_id) is not None:
             if time.monotonic() > deadline:
                 waited = (
                     f"was being removed by somebody else, for {self._endpoint.seconds:g} s so far"
                 )
-                return Removal("failed", ContainerError(waited))
+                return ContainerRemoval("failed", ContainerError(waited))
             time.sleep(POLL_SECONDS)
         return REMOVED
 

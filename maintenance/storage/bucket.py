@@ -20,7 +20,7 @@ from maintenance.errors import TransientStorageError, UnsafeKey
 from maintenance.storage.bucket_saving import save_file
 from maintenance.storage.keys import split_file_key, split_key
 from maintenance.storage.service import Bucket, Page, Refusal, Version
-from maintenance.storage.store import ABSENT, Removal, Saved, Tree
+from maintenance.storage.store import ABSENT, Deletion, Saved, Tree
 
 WORKERS = 8
 """Requests at once; the clients keep ten connections."""
@@ -55,7 +55,7 @@ class Target:
     prefix: str
     doomed: Callable[[str], bool]
     single: bool
-    removal: Removal = ABSENT
+    removal: Deletion = ABSENT
     following: str | None = None
     found: bool = False
     busy: str | None = None
@@ -110,25 +110,25 @@ class BucketStore:
             self._pool.map(lambda file: save_file(self._bucket, self._prefix, *file), files)
         )
 
-    def remove_files(self, keys: Sequence[str]) -> list[Removal]:
+    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
         """Delete single files; one outcome per key, in their order."""
         targets = self._files(keys)
         self._remove(targets, FILE_PAGE)
         return _outcomes(targets)
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
         """Delete trees; one outcome per tree, in their order."""
         targets = [self._tree(tree) for tree in trees]
         self._remove(targets, self._page)
         return _outcomes(targets)
 
-    def measure_files(self, keys: Sequence[str]) -> list[Removal]:
+    def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
         """Say what `remove_files` would delete, without changing anything."""
         targets = self._files(keys)
         self._measure(targets, FILE_PAGE)
         return _outcomes(targets)
 
-    def measure_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+    def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
         """Say what `remove_trees` would delete, without changing anything."""
         targets = [self._tree(tree) for tree in trees]
         self._measure(targets, self._page)
@@ -196,7 +196,7 @@ class BucketStore:
                 raise TransientStorageError(f"{self._bucket.url}: {causes[0]}")
         for target in left:
             cause = target.busy or "is still there after its deletion"
-            target.removal += Removal(error=f"{self._shown(target.prefix)}: {cause}")
+            target.removal += Deletion(error=f"{self._shown(target.prefix)}: {cause}")
 
     def _pass(self, targets: Sequence[Target], page: int) -> None:
         """Delete what one listing shows."""
@@ -229,7 +229,7 @@ class BucketStore:
                 if isinstance(answer, Refusal):
                     self._bucket.check(self._prefix)  # It may be the bucket, not the key.
                     cause = f"{self._shown(target.prefix)}: {answer.cause}"
-                    target.removal += Removal(error=cause)
+                    target.removal += Deletion(error=cause)
                     continue
                 found += [(target, one) for one in answer.versions if target.doomed(one.key)]
                 target.following = answer.following
@@ -263,14 +263,14 @@ class BucketStore:
                 target.busy = refusal.cause
             else:
                 cause = f"{self._shown(version.key)}: {refusal.cause}"
-                target.removal += Removal(error=cause)
+                target.removal += Deletion(error=cause)
 
     def _shown(self, key: str) -> str:
         return key.removeprefix(self._prefix).replace("\0", "\\0")  # no database takes a NUL
 
 
 def _refused(error: UnsafeKey) -> Target:
-    return Target("", lambda _key: False, single=True, removal=Removal(error=str(error)))
+    return Target("", lambda _key: False, single=True, removal=Deletion(error=str(error)))
 
 
 def _workable(targets: Iterable[Target]) -> list[Target]:
@@ -278,13 +278,13 @@ def _workable(targets: Iterable[Target]) -> list[Target]:
     return [target for target in dict.fromkeys(targets) if target.removal.error is None]
 
 
-def _outcomes(targets: Iterable[Target]) -> list[Removal]:
+def _outcomes(targets: Iterable[Target]) -> list[Deletion]:
     """Return each target's outcome; where a key was given twice, the second finds it gone."""
     outcomes = []
     seen: set[Target] = set()
     for target in targets:
         again = target in seen
-        outcomes.append(Removal(error=target.removal.error) if again else target.removal)
+        outcomes.append(Deletion(error=target.removal.error) if again else target.removal)
         seen.add(target)
     return outcomes
 
@@ -295,5 +295,5 @@ def _chunks(found: Found, size: int) -> Iterator[Found]:
         yield chunk
 
 
-def _size(version: Version) -> Removal:
-    return ABSENT if version.marker else Removal(1, version.bytes)
+def _size(version: Version) -> Deletion:
+    return ABSENT if version.marker else Deletion(1, version.bytes)

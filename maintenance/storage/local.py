@@ -19,7 +19,7 @@ from pathlib import Path
 from maintenance.errors import StorageError, UnsafeKey
 from maintenance.storage.keys import split_file_key, split_key
 from maintenance.storage.local_saving import save_files
-from maintenance.storage.store import ABSENT, Keep, Removal, Saved, Tree
+from maintenance.storage.store import ABSENT, Deletion, Keep, Saved, Tree
 from maintenance.storage.walk import (
     DIRECTORY,
     explain,
@@ -36,7 +36,7 @@ MANY = 32
 """From so many names in one directory on, they are shared out."""
 
 Parts = tuple[str, ...]
-Act = Callable[[int, str], Removal]
+Act = Callable[[int, str], Deletion]
 
 
 class LocalStore:
@@ -78,27 +78,27 @@ class LocalStore:
             return [Saved(error=f"{key}: the storage root is absent") for key, _ in files]
         return save_files(self._root, files)
 
-    def remove_files(self, keys: Sequence[str]) -> list[Removal]:
+    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
         """Delete single files; one outcome per key, in their order."""
         work = [(_split(split_file_key, key), remove_file) for key in keys]
         return self._each(work, changes=True)
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
         """Delete trees; one outcome per tree, in their order."""
         work = [(_split(split_key, t.prefix), _with(remove_tree, t.keep)) for t in trees]
         return self._each(work, changes=True)
 
-    def measure_files(self, keys: Sequence[str]) -> list[Removal]:
+    def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
         """Say what `remove_files` would delete, without changing anything."""
         work = [(_split(split_file_key, key), measure_file) for key in keys]
         return self._each(work, changes=False)
 
-    def measure_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+    def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
         """Say what `remove_trees` would delete, without changing anything."""
         work = [(_split(split_key, t.prefix), _with(measure_tree, t.keep)) for t in trees]
         return self._each(work, changes=False)
 
-    def _each(self, work: Sequence[tuple[Parts | str, Act]], *, changes: bool) -> list[Removal]:
+    def _each(self, work: Sequence[tuple[Parts | str, Act]], *, changes: bool) -> list[Deletion]:
         """Do each piece of work in its parent directory, opening each directory once.
 
         The first of a pair is the path's components, or the reason why it was refused.
@@ -107,7 +107,7 @@ class LocalStore:
         parents: dict[Parts, list[int]] = defaultdict(list)
         for index, (path, _) in enumerate(work):
             if isinstance(path, str):
-                outcomes[index] = Removal(error=path)
+                outcomes[index] = Deletion(error=path)
             else:
                 parents[path[:-1]].append(index)
         survivors: dict[Parts, list[int]] = defaultdict(list)
@@ -117,7 +117,7 @@ class LocalStore:
         for survivor, indexes in survivors.items():
             cause = self._sync(survivor)
             for index in indexes if cause else ():
-                outcomes[index] += Removal(error=cause)
+                outcomes[index] += Deletion(error=cause)
         return outcomes
 
     def _in_directory(
@@ -125,14 +125,14 @@ class LocalStore:
         parent: Parts,
         indexes: Sequence[int],
         work: Sequence[tuple[Parts | str, Act]],
-        outcomes: list[Removal],
+        outcomes: list[Deletion],
     ) -> bool:
         """Do the work in one directory and write down its outcomes; return whether it exists."""
         try:
             directory = self._open(parent)
         except (OSError, UnsafeKey) as error:
             for index in indexes:
-                outcomes[index] = Removal(error=str(error))
+                outcomes[index] = Deletion(error=str(error))
             return False
         if directory is None:
             return False
@@ -226,11 +226,11 @@ def _split(split: Callable[[str], Parts], key: str) -> Parts | str:
         return str(error)
 
 
-def _with(act: Callable[[int, str, Keep], Removal], keep: Keep) -> Act:
+def _with(act: Callable[[int, str, Keep], Deletion], keep: Keep) -> Act:
     return partial(_apply, act, keep)
 
 
 def _apply(
-    act: Callable[[int, str, Keep], Removal], keep: Keep, directory: int, name: str
-) -> Removal:
+    act: Callable[[int, str, Keep], Deletion], keep: Keep, directory: int, name: str
+) -> Deletion:
     return act(directory, name, keep)

@@ -15,21 +15,21 @@ def keep_nothing(_parts: tuple[str, ...], _is_directory: bool) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
+class Deletion:
     """What became of one key: so many files deleted (none: it was absent), or why it was not."""
 
     files: int = 0
     bytes: int = 0
     error: str | None = None
 
-    def __add__(self, other: "Removal") -> "Removal":
+    def __add__(self, other: "Deletion") -> "Deletion":
         """Add up what was deleted; the first error stays."""
-        return Removal(
+        return Deletion(
             self.files + other.files, self.bytes + other.bytes, self.error or other.error
         )
 
 
-ABSENT = Removal()
+ABSENT = Deletion()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +66,19 @@ class Store(Protocol):
         """
         ...
 
-    def remove_files(self, keys: Sequence[str]) -> list[Removal]:
+    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
         """Delete single files; one outcome per key, in their order."""
         ...
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
         """Delete trees; one outcome per tree, in their order."""
         ...
 
-    def measure_files(self, keys: Sequence[str]) -> list[Removal]:
+    def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
         """Say what `remove_files` would delete, without changing anything."""
         ...
 
-    def measure_trees(self, trees: Sequence[Tree]) -> list[Removal]:
+    def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
         """Say what `remove_trees` would delete, without changing anything."""
         ...
 

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from maintenance.storage.store import ABSENT, Keep, Removal
+from maintenance.storage.store import ABSENT, Deletion, Keep
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -17,36 +17,36 @@ MAX_PASSES = 5
 Parts = tuple[str, ...]
 
 
-def remove_file(parent: int, name: str) -> Removal:
+def remove_file(parent: int, name: str) -> Deletion:
     """Delete one file, or a symbolic link as a link, and verify that its name is gone."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            return Removal(error=f"{shown(name)}: is a directory where a file was expected")
+            return Deletion(error=f"{shown(name)}: is a directory where a file was expected")
         os.unlink(name, dir_fd=parent)
         if exists(parent, name):
-            return Removal(error=f"{shown(name)}: is still there after its deletion")
+            return Deletion(error=f"{shown(name)}: is still there after its deletion")
     except FileNotFoundError:
         return ABSENT
     except OSError as error:
-        return Removal(error=explain(name, error))
-    return Removal(files=1, bytes=_size(status))
+        return Deletion(error=explain(name, error))
+    return Deletion(files=1, bytes=_size(status))
 
 
-def measure_file(parent: int, name: str) -> Removal:
+def measure_file(parent: int, name: str) -> Deletion:
     """Say what `remove_file` would delete."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return ABSENT
     except OSError as error:
-        return Removal(error=explain(name, error))
+        return Deletion(error=explain(name, error))
     if stat.S_ISDIR(status.st_mode):
-        return Removal(error=f"{shown(name)}: is a directory where a file was expected")
-    return Removal(files=1, bytes=_size(status))
+        return Deletion(error=f"{shown(name)}: is a directory where a file was expected")
+    return Deletion(files=1, bytes=_size(status))
 
 
-def remove_tree(parent: int, name: str, keep: Keep) -> Removal:
+def remove_tree(parent: int, name: str, keep: Keep) -> Deletion:
     """Delete what is below a directory and not kept, then the directories that are empty.
 
     The tree is looked at again afterwards: it is done when nothing is left that is not kept.
@@ -59,11 +59,11 @@ def remove_tree(parent: int, name: str, keep: Keep) -> Removal:
             return total
         left = measure_tree(parent, name, keep)
         if left.error or not left.files:
-            return total + Removal(error=left.error)
-    return total + Removal(error=f"{shown(name)}: somebody keeps writing into it")
+            return total + Deletion(error=left.error)
+    return total + Deletion(error=f"{shown(name)}: somebody keeps writing into it")
 
 
-def measure_tree(parent: int, name: str, keep: Keep) -> Removal:
+def measure_tree(parent: int, name: str, keep: Keep) -> Deletion:
     """Say what `remove_tree` would delete."""
     return _measure_directory(parent, name, (), keep)
 
@@ -87,10 +87,10 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def _remove_directory(parent: int, name: str, parts: Parts, keep: Keep) -> tuple[Removal, bool]:
+def _remove_directory(parent: int, name: str, parts: Parts, keep: Keep) -> tuple[Deletion, bool]:
     """Empty one directory and remove it; return what went, and whether the name is gone."""
     if len(parts) > MAX_DEPTH:
-        return Removal(error=f"{shown(name)}: nested deeper than {MAX_DEPTH} directories"), False
+        return Deletion(error=f"{shown(name)}: nested deeper than {MAX_DEPTH} directories"), False
     try:
         directory = os.open(name, DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
@@ -118,18 +118,18 @@ def _remove_directory(parent: int, name: str, parts: Parts, keep: Keep) -> tuple
                 cause = cause or removal.error
         if not kept and cause is None:
             os.rmdir(name, dir_fd=parent)
-            return Removal(files, size), not exists(parent, name)
+            return Deletion(files, size), not exists(parent, name)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             cause = cause or explain(name, error)
     finally:
         os.close(directory)
-    return Removal(files, size, cause), False
+    return Deletion(files, size, cause), False
 
 
-def _measure_directory(parent: int, name: str, parts: Parts, keep: Keep) -> Removal:
+def _measure_directory(parent: int, name: str, parts: Parts, keep: Keep) -> Deletion:
     if len(parts) > MAX_DEPTH:
-        return Removal(error=f"{shown(name)}: nested deeper than {MAX_DEPTH} directories")
+        return Deletion(error=f"{shown(name)}: nested deeper than {MAX_DEPTH} directories")
     try:
         directory = os.open(name, DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
@@ -147,39 +147,39 @@ def _measure_directory(parent: int, name: str, parts: Parts, keep: Keep) -> Remo
                 if is_directory:
                     total += _measure_directory(directory, entry.name, here, keep)
                 else:
-                    total += Removal(1, _size(entry.stat(follow_symlinks=False)))
+                    total += Deletion(1, _size(entry.stat(follow_symlinks=False)))
     except OSError as error:
-        total += Removal(error=explain(name, error))
+        total += Deletion(error=explain(name, error))
     finally:
         os.close(directory)
     return total
 
 
-def _unlink(directory: int, entry: os.DirEntry[str]) -> Removal:
+def _unlink(directory: int, entry: os.DirEntry[str]) -> Deletion:
     try:
         size = _size(entry.stat(follow_symlinks=False))
         os.unlink(entry.name, dir_fd=directory)
     except FileNotFoundError:
         return ABSENT
     except OSError as error:
-        return Removal(error=explain(entry.name, error))
-    return Removal(1, size)
+        return Deletion(error=explain(entry.name, error))
+    return Deletion(1, size)
 
 
 def _not_a_directory(
     parent: int, name: str, error: OSError, *, remove: bool
-) -> tuple[Removal, bool]:
+) -> tuple[Deletion, bool]:
     """Handle a bundle's name that cannot be opened: a link goes as a link, a file is an error."""
     if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-        return Removal(error=explain(name, error)), False
+        return Deletion(error=explain(name, error)), False
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return ABSENT, True  # It went between the two calls.
     except OSError as failure:
-        return Removal(error=explain(name, failure)), False
+        return Deletion(error=explain(name, failure)), False
     if not stat.S_ISLNK(status.st_mode):
-        return Removal(error=f"{shown(name)}: is a file where a directory was expected"), False
+        return Deletion(error=f"{shown(name)}: is a file where a directory was expected"), False
     removal = remove_file(parent, name) if remove else measure_file(parent, name)
     return removal, removal.error is None
 

@@ -10,7 +10,7 @@ T = TypeVar("T")
 Fault = RowRefused | LockTimeout
 
 
-def isolate(
+def bisect(
     items: Sequence[T],
     fault: Fault,
     again: Callable[[Sequence[T]], BatchResult],

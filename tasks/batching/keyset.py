@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 
 @dataclass(frozen=True)
-class Place:
+class KeysetCursor:
     """The last item that was met; the next one comes after it."""
 
     moment: datetime
@@ -27,19 +27,19 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Order:
+class KeysetOrder:
     """The two columns that a selection is ordered by."""
 
     moment: Column[Any]
     id: Column[Any]
 
-    def after(self, place: Place | None) -> ColumnElement[bool]:
+    def after(self, place: KeysetCursor | None) -> ColumnElement[bool]:
         """Return whether a row comes after the place."""
         if place is None:
             return true()
         return tuple_(self.moment, self.id) > tuple_(literal(place.moment), literal(place.id))
 
-    def within(self, place: Place | None, edge: Place | None) -> ColumnElement[bool]:
+    def within(self, place: KeysetCursor | None, edge: KeysetCursor | None) -> ColumnElement[bool]:
         """Return whether a row comes after the place, and not after the edge."""
         if edge is None:
             return self.after(place)
@@ -47,8 +47,12 @@ class Order:
         return and_(self.after(place), upper)
 
     def edge(
-        self, connection: Connection, scope: ColumnElement[bool], place: Place | None, rows: int
-    ) -> Place | None:
+        self,
+        connection: Connection,
+        scope: ColumnElement[bool],
+        place: KeysetCursor | None,
+        rows: int,
+    ) -> KeysetCursor | None:
         """Return the last place of the next page of `rows` rows in scope, None for the end."""
         found = connection.execute(
             select(self.moment, self.id)
@@ -57,11 +61,11 @@ class Order:
             .offset(rows - 1)
             .limit(1)
         ).first()
-        return Place(found[0], found[1]) if found else None
+        return KeysetCursor(found[0], found[1]) if found else None
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockCursor:
     """A place in a pass over a whole table: the next heap block, and where the pass ends.
 
     For what no index leads to: one pass over the table in bounded statements, each a range of
@@ -76,9 +80,9 @@ class Blocks:
         """Whether the pass is over."""
         return self.block >= self.end
 
-    def next(self) -> "Blocks":
+    def next(self) -> "BlockCursor":
         """Return the place behind the next range."""
-        return Blocks(min(self.block + BLOCKS_PER_BATCH, self.end), self.end)
+        return BlockCursor(min(self.block + BLOCKS_PER_BATCH, self.end), self.end)
 
     def scope(self, table: str) -> ColumnElement[bool]:
         """Return whether a row of the table lies in the next range."""
@@ -92,7 +96,7 @@ BLOCKS_PER_BATCH = 2_000
 """16 MB of a table at PostgreSQL's usual block size."""
 
 
-def all_blocks(connection: Connection, table: str) -> Blocks:
+def whole_table(connection: Connection, table: str) -> BlockCursor:
     """Return the pass over all blocks that a table has now."""
     size = "pg_relation_size(CAST(:name AS regclass)) / current_setting('block_size')::bigint"
-    return Blocks(0, connection.execute(text(f"SELECT {size}"), {"name": table}).scalar_one())
+    return BlockCursor(0, connection.execute(text(f"SELECT {size}"), {"name": table}).scalar_one())

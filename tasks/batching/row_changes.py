@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, delete,
 
 
 @dataclass(frozen=True)
-class Change:
+class RowUpdate:
     """Set columns of the rows in scope.
 
     Attributes:
@@ -43,7 +43,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Removal:
+class RowDeletion:
     """Delete the rows in scope."""
 
     table: Table
@@ -59,7 +59,9 @@ class Removal:
         return delete(self.table).where(self.condition)
 
 
-def apply(connection: Connection, changes: Iterable[Change | Removal]) -> Counter[str]:
+def apply_changes(
+    connection: Connection, changes: Iterable[RowUpdate | RowDeletion]
+) -> Counter[str]:
     """Carry the changes out in their order; return the rows changed by table."""
     rows: Counter[str] = Counter()
     for change in changes:
@@ -67,7 +69,9 @@ def apply(connection: Connection, changes: Iterable[Change | Removal]) -> Counte
     return rows
 
 
-def count(connection: Connection, changes: Iterable[Change | Removal]) -> Counter[str]:
+def count_changes(
+    connection: Connection, changes: Iterable[RowUpdate | RowDeletion]
+) -> Counter[str]:
     """Return the rows that `apply` would change, by table."""
     rows: Counter[str] = Counter()
     for change in changes:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select
 
 from maintenance.database import transaction
 from maintenance.report import BatchResult
-from tasks.batching.keyset import Blocks, Order, Place, all_blocks
+from tasks.batching.keyset import BlockCursor, KeysetCursor, KeysetOrder, whole_table
 from tasks.batching.slices import Batch
 
 
@@ -25,15 +25,15 @@ class Item(Protocol):
 
 def by_page(
     selection: Select[Any],
-    order: Order,
+    order: KeysetOrder,
     act: Callable[[Select[Any]], tuple[Sequence[Item], BatchResult]],
-) -> Callable[[Place | None, int], Batch[Place]]:
+) -> Callable[[KeysetCursor | None, int], Batch[KeysetCursor]]:
     """Act on a selection page by page; `act` returns the page's items in their order."""
 
-    def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+    def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
         items, result = act(selection.where(order.after(place)).limit(rows))
         if items:
-            place = Place(items[-1].moment, items[-1].id)
+            place = KeysetCursor(items[-1].moment, items[-1].id)
         return Batch(result, place, exhausted=len(items) < rows)
 
     return one_batch
@@ -45,12 +45,12 @@ def by_block(
     act: Callable[[Connection, ColumnElement[bool]], BatchResult],
     *,
     read_only: bool = False,
-) -> Callable[[Blocks | None, int], Batch[Blocks]]:
+) -> Callable[[BlockCursor | None, int], Batch[BlockCursor]]:
     """Act on a table range by range, each in a transaction of its own; `act` is told the range."""
 
-    def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
+    def one_batch(place: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
         with transaction(engine, read_only=read_only) as connection:
-            here = place or all_blocks(connection, table)
+            here = place or whole_table(connection, table)
             result = act(connection, here.scope(table))
         return Batch(result, here.next(), exhausted=here.next().passed)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from maintenance import stopping
+from maintenance import stop_request
 from maintenance.budget import BatchSizer, SliceBudget
 from maintenance.report import BatchResult
 from maintenance.transient import is_transient
@@ -52,8 +52,8 @@ def work_slice(
     """
     done: Slice[C] = Slice(cursor)
     clock = share.clock()
-    stopping.begin_work()
-    while not done.exhausted and not stopping.requested() and clock.another():
+    stop_request.begin_work()
+    while not done.exhausted and not stop_request.requested() and clock.another():
         started = time.monotonic()
         try:
             batch = one_batch(done.cursor, sizer.size)

@@ -25,7 +25,7 @@ STOP_WAITERS = 20
 """Sessions that wait for a lock on a table or row; advisory locks are the application's own."""
 
 
-class Level(StrEnum):
+class HealthLevel(StrEnum):
     """What a signal says."""
 
     NORMAL = "normal"
@@ -39,7 +39,7 @@ class Signal:
     """What one look found, in words for the report."""
 
     name: str
-    level: Level
+    level: HealthLevel
     detail: str = ""
 
     def __str__(self) -> str:
@@ -80,12 +80,12 @@ def judge_lag(hidden: int, replay: float | None, flush: float | None) -> Signal:
     """Judge the lag in seconds; `hidden` standbys are not shown to this role."""
     name = "replication lag"
     if hidden:
-        return Signal(name, Level.NOT_AVAILABLE, "needs pg_read_all_stats")
+        return Signal(name, HealthLevel.NOT_AVAILABLE, "needs pg_read_all_stats")
     if (flush or 0) >= STOP_LAG_SECONDS:
-        return Signal(name, Level.STOP, f"a standby stores {flush:.0f} s late")
+        return Signal(name, HealthLevel.STOP, f"a standby stores {flush:.0f} s late")
     if (replay or 0) >= SLOW_LAG_SECONDS:
-        return Signal(name, Level.SLOW_DOWN, f"a standby replays {replay:.0f} s late")
-    return Signal(name, Level.NORMAL)
+        return Signal(name, HealthLevel.SLOW_DOWN, f"a standby replays {replay:.0f} s late")
+    return Signal(name, HealthLevel.NORMAL)
 
 
 def lock_waits(connection: Connection, _table: str) -> Signal:
@@ -94,18 +94,18 @@ def lock_waits(connection: Connection, _table: str) -> Signal:
     name = "lock waits"
     detail = f"{waiting} sessions wait for a lock"
     if waiting >= STOP_WAITERS:
-        return Signal(name, Level.STOP, detail)
+        return Signal(name, HealthLevel.STOP, detail)
     if waiting >= SLOW_WAITERS:
-        return Signal(name, Level.SLOW_DOWN, detail)
-    return Signal(name, Level.NORMAL)
+        return Signal(name, HealthLevel.SLOW_DOWN, detail)
+    return Signal(name, HealthLevel.NORMAL)
 
 
 def wraparound_vacuum(connection: Connection, table: str) -> Signal:
     """Return whether the table is being vacuumed to prevent wraparound."""
     name = "wraparound vacuum"
     if connection.execute(WRAPAROUND, {"table": table}).scalar_one_or_none():
-        return Signal(name, Level.STOP, f"{table} is being vacuumed to prevent wraparound")
-    return Signal(name, Level.NORMAL)
+        return Signal(name, HealthLevel.STOP, f"{table} is being vacuumed to prevent wraparound")
+    return Signal(name, HealthLevel.NORMAL)
 
 
 Look = Callable[[Connection, str], Signal]
@@ -126,10 +126,13 @@ def look(engine: Engine, table: str) -> list[Signal]:
     return [_one(engine, table, name, look_for) for name, look_for in LOOKS.items()]
 
 
-def worst(signals: list[Signal]) -> Level:
+def worst(signals: list[Signal]) -> HealthLevel:
     """Return what all signals together ask for."""
     levels = {signal.level for signal in signals}
-    return next((level for level in (Level.STOP, Level.SLOW_DOWN) if level in levels), Level.NORMAL)
+    return next(
+        (level for level in (HealthLevel.STOP, HealthLevel.SLOW_DOWN) if level in levels),
+        HealthLevel.NORMAL,
+    )
 
 
 def _one(engine: Engine, table: str, name: str, look_for: Look) -> Signal:
@@ -139,4 +142,4 @@ def _one(engine: Engine, table: str, name: str, look_for: Look) -> Signal:
     except TransientDatabaseError:
         raise
     except DatabaseError as error:
-        return Signal(name, Level.NOT_AVAILABLE, str(error))
+        return Signal(name, HealthLevel.NOT_AVAILABLE, str(error))

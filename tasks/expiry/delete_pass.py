@@ -23,13 +23,13 @@ from maintenance.report import BatchResult
 from maintenance.settings import Settings
 from tasks.batching.slices import Batch
 from tasks.expiry.planner import Span, start_of
-from tasks.expiry.ranges import Blocks, BlockWalk, Due, Stretch, Walk
+from tasks.expiry.ranges import BlockRange, BlockScan, Due, Range, Scan
 from tasks.expiry.statements import (
     capped,
-    count,
-    erase,
-    erase_oldest,
-    erase_unlocked,
+    count_due,
+    delete_due,
+    delete_oldest,
+    delete_unlocked,
     gave_way,
     is_gone,
     prepare,
@@ -86,10 +86,10 @@ class Progress:
         health: what is known of the database's health.
     """
 
-    walk: Walk | None
+    walk: Scan | None
     most: int
     size: int
-    noted: tuple[Stretch, ...] = ()
+    noted: tuple[Range, ...] = ()
     left: Left = field(default_factory=Left)
     look: bool = False
     walk_seconds: float = 0.0
@@ -107,8 +107,8 @@ class Erased:
     """A stretch that is done; `skipping` says that locked rows may be left in it."""
 
     result: BatchResult
-    stretch: Stretch
-    following: Walk | None
+    stretch: Range
+    following: Scan | None
     skipping: bool
 
 
@@ -120,7 +120,7 @@ def begin(engine: Engine, due: Due, batch_rows: int) -> Progress:
     """
     with transaction(engine, read_only=True) as connection:
         walk, most, span = start_of(connection, due, batch_rows)
-    by_blocks = isinstance(walk, BlockWalk)
+    by_blocks = isinstance(walk, BlockScan)
     return Progress(
         walk,
         most,
@@ -171,7 +171,7 @@ class DeletePass:
         reached = replace(progress, health=self._pace.health)
         return Batch(result, reached, exhausted=reached.over)
 
-    def _next_stretch(self, progress: Progress, walk: Walk) -> tuple[BatchResult, Progress]:
+    def _next_stretch(self, progress: Progress, walk: Scan) -> tuple[BatchResult, Progress]:
         for attempt in range(MOST_TRIES):
             started = time.monotonic()
             erased = self._try(walk, wait=attempt == 0, last=attempt + 1 == MOST_TRIES)
@@ -179,7 +179,7 @@ class DeletePass:
                 self.sizer.collided()
                 continue
             seconds = time.monotonic() - started
-            by_blocks = isinstance(walk, BlockWalk)
+            by_blocks = isinstance(walk, BlockScan)
             self.sizer.learn(self.sizer.size if by_blocks else erased.result.selected, seconds)
             spent = progress.walk_seconds + seconds
             after = replace(progress, walk=erased.following, walk_seconds=spent)
@@ -188,7 +188,7 @@ class DeletePass:
             return erased.result, after
         raise AssertionError  # the last attempt returns or raises
 
-    def _try(self, walk: Walk, *, wait: bool, last: bool) -> Erased | None:
+    def _try(self, walk: Scan, *, wait: bool, last: bool) -> Erased | None:
         """Delete the next stretch; None when it gave way to somebody."""
         try:
             return self._transaction(lambda connection: self._erase(connection, walk, wait=wait))
@@ -197,21 +197,21 @@ class DeletePass:
                 raise
             return None
 
-    def _erase(self, connection: Connection, walk: Walk, *, wait: bool) -> Erased:
+    def _erase(self, connection: Connection, walk: Scan, *, wait: bool) -> Erased:
         step = walk.step(connection, self._due, self.sizer.size)
         at_most = capped(step.stretch)
         if wait and at_most is None:
-            result = erase(connection, self._due, step.stretch)
+            result = delete_due(connection, self._due, step.stretch)
             return Erased(result, step.stretch, step.following, skipping=False)
         result = self._erase_unlocked(connection, step.stretch)
         if at_most is not None and result.done == at_most:
             return Erased(result, step.stretch, walk, skipping=False)
         return Erased(result, step.stretch, step.following, skipping=True)
 
-    def _erase_unlocked(self, connection: Connection, stretch: Stretch) -> BatchResult:
+    def _erase_unlocked(self, connection: Connection, stretch: Range) -> BatchResult:
         scope = stretch.scope(self._due)
-        result = erase_unlocked(connection, self._due, scope, capped(stretch))
-        if isinstance(stretch, Blocks):
+        result = delete_unlocked(connection, self._due, scope, capped(stretch))
+        if isinstance(stretch, BlockRange):
             # What one stretch knows of times says nothing about the others.
             result.oldest = result.newest = None
         return result
@@ -221,7 +221,7 @@ class DeletePass:
 
         def again(connection: Connection) -> tuple[BatchResult, Left]:
             result = self._erase_unlocked(connection, stretch)
-            return result, Left(*count(connection, self._due, stretch))
+            return result, Left(*count_due(connection, self._due, stretch))
 
         result, left = self._transaction(again)
         result.deferred = left.rows
@@ -236,7 +236,7 @@ class DeletePass:
 
         def shortly(connection: Connection) -> BatchResult:
             prepare(connection, max(LOOK_LEAST_SECONDS, LOOK_SHARE * progress.walk_seconds))
-            return erase_oldest(connection, self._due, LOOK_ROWS)
+            return delete_oldest(connection, self._due, LOOK_ROWS)
 
         try:
             result = self._transaction(shortly)

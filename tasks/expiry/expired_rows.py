@@ -21,8 +21,8 @@ from maintenance.settings import settings
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.expiry.delete_pass import DeletePass, Left, Progress, begin
 from tasks.expiry.planner import estimated_rows
-from tasks.expiry.ranges import Due, TimeWalk
-from tasks.expiry.statements import count, gave_way, preview, settle
+from tasks.expiry.ranges import Due, TimeScan
+from tasks.expiry.statements import count_due, gave_way, preview, settle
 from tasks.expiry.throttle import OwnTimeSizer, Pace
 from tasks.retrying import TASK_OPTIONS
 
@@ -164,16 +164,16 @@ def _count(engine: Engine, due: Due, reached: Progress) -> Left:
         _give_up_after(connection, COUNT_SECONDS)
         left = reached.left
         for stretch in reached.noted:
-            left += Left(*count(connection, due, stretch))
+            left += Left(*count_due(connection, due, stretch))
         if reached.walk is not None:
-            left += Left(*count(connection, due, reached.walk.rest(connection, due)))
+            left += Left(*count_due(connection, due, reached.walk.rest(connection, due)))
         return left
 
 
 def _estimate(engine: Engine, cutoff: Cutoff, due: Due, reached: Progress) -> Overdue:
     with transaction(engine, read_only=True) as connection:
         rows = round(estimated_rows(connection, due))
-    oldest = reached.walk.since if isinstance(reached.walk, TimeWalk) else None
+    oldest = reached.walk.since if isinstance(reached.walk, TimeScan) else None
     return Overdue(rows=rows, oldest_age_seconds=_age(cutoff, oldest), estimated=True)
 
 

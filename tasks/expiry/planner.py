@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy import text as sql
 
 from maintenance.indexes import has_time_index
-from tasks.expiry.ranges import BlockWalk, Due, TimeWalk, Walk, block_count
+from tasks.expiry.ranges import BlockScan, Due, Scan, TimeScan, block_count
 from tasks.expiry.statements import time_range
 
 SMALL_TABLE_BLOCKS = 128
@@ -97,7 +97,7 @@ def estimated_rows(connection: Connection, due: Due) -> float:
     return rows
 
 
-def start_of(connection: Connection, due: Due, batch_rows: int) -> tuple[Walk | None, int, Span]:
+def start_of(connection: Connection, due: Due, batch_rows: int) -> tuple[Scan | None, int, Span]:
     """Return where a run starts, the most rows or blocks of its batches, and what times are due.
 
     Nothing to do is None. By time, the start is the oldest row, so that no batch has to pass what
@@ -109,6 +109,6 @@ def start_of(connection: Connection, due: Due, batch_rows: int) -> tuple[Walk | 
     if facts.indexed and oldest is None:
         return None, batch_rows, span
     if oldest is None or facts.by_blocks(batch_rows):
-        walk = BlockWalk(0, facts.blocks) if facts.blocks else None
+        walk = BlockScan(0, facts.blocks) if facts.blocks else None
         return walk, facts.blocks_of(batch_rows), span
-    return TimeWalk(oldest), batch_rows, span
+    return TimeScan(oldest), batch_rows, span

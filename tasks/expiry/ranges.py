@@ -35,7 +35,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Times:
+class TimeRange:
     """The rows from one moment up to, not including, another; `at_most` so many of them."""
 
     since: datetime
@@ -49,7 +49,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockRange:
     """The rows in heap blocks from one up to, not including, another."""
 
     first: int
@@ -65,19 +65,19 @@ class Blocks:
         )
 
 
-Stretch = Times | Blocks
+Range = TimeRange | BlockRange
 
 
 @dataclass(frozen=True)
 class Step:
     """A stretch to work on, and where the walk goes on; None at its end."""
 
-    stretch: Stretch
-    following: "Walk | None"
+    stretch: Range
+    following: "Scan | None"
 
 
 @dataclass(frozen=True)
-class TimeWalk:
+class TimeScan:
     """A place in the order of time: everything before it is done."""
 
     since: datetime
@@ -90,19 +90,19 @@ class TimeWalk:
             ahead.order_by(column).offset(rows).limit(1)
         ).scalar_one_or_none()
         if edge is None:
-            return Step(Times(self.since, due.limit), None)
+            return Step(TimeRange(self.since, due.limit), None)
         if edge > self.since:
-            return Step(Times(self.since, edge), TimeWalk(edge))
+            return Step(TimeRange(self.since, edge), TimeScan(edge))
         # More rows than a batch may have share one time: they are taken piece by piece.
-        return Step(Times(self.since, self.since + TICK, rows), TimeWalk(self.since + TICK))
+        return Step(TimeRange(self.since, self.since + TICK, rows), TimeScan(self.since + TICK))
 
-    def rest(self, _connection: Connection, due: Due) -> Stretch:
+    def rest(self, _connection: Connection, due: Due) -> Range:
         """Return everything that the walk has not reached."""
-        return Times(self.since, due.limit)
+        return TimeRange(self.since, due.limit)
 
 
 @dataclass(frozen=True)
-class BlockWalk:
+class BlockScan:
     """A place in the table: every block before it is done."""
 
     first: int
@@ -115,18 +115,18 @@ class BlockWalk:
         At the end come those that the table has grown by, once: rows that somebody updates move
         there.
         """
-        stretch = Blocks(self.first, min(self.first + blocks, self.end))
+        stretch = BlockRange(self.first, min(self.first + blocks, self.end))
         if stretch.behind < self.end:
-            return Step(stretch, BlockWalk(stretch.behind, self.end, self.grown))
+            return Step(stretch, BlockScan(stretch.behind, self.end, self.grown))
         now = self.end if self.grown else block_count(connection, due)
-        return Step(stretch, BlockWalk(self.end, now, grown=True) if now > self.end else None)
+        return Step(stretch, BlockScan(self.end, now, grown=True) if now > self.end else None)
 
-    def rest(self, connection: Connection, due: Due) -> Stretch:
+    def rest(self, connection: Connection, due: Due) -> Range:
         """Return everything that the walk has not reached."""
-        return Blocks(self.first, max(self.end, block_count(connection, due)))
+        return BlockRange(self.first, max(self.end, block_count(connection, due)))
 
 
-Walk = TimeWalk | BlockWalk
+Scan = TimeScan | BlockScan
 
 
 def block_count(connection: Connection, due: Due) -> int:

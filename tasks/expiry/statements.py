@@ -19,7 +19,7 @@ from sqlalchemy import text as sql
 from maintenance.database import milliseconds
 from maintenance.errors import LockTimeout, TransientDatabaseError
 from maintenance.report import BatchResult
-from tasks.expiry.ranges import Due, Stretch, Times
+from tasks.expiry.ranges import Due, Range, TimeRange
 
 LOCK_TIMEOUT_SECONDS = 0.05
 """How long a stretch waits for a locked row before it goes on without it."""
@@ -53,7 +53,7 @@ def gave_way(error: TransientDatabaseError) -> bool:
     return isinstance(error, LockTimeout) or str(error).startswith("QueryCanceled:")
 
 
-def erase(connection: Connection, due: Due, stretch: Stretch) -> BatchResult:
+def delete_due(connection: Connection, due: Due, stretch: Range) -> BatchResult:
     """Delete the rows of a stretch with one plain DELETE.
 
     Nothing is returned for each row: that alone would cost half as much as the DELETE. So the
@@ -64,7 +64,7 @@ def erase(connection: Connection, due: Due, stretch: Stretch) -> BatchResult:
         DBAPIError: a row was locked for too long, or any other failure.
     """
     oldest, newest = None, None
-    if isinstance(stretch, Times):
+    if isinstance(stretch, TimeRange):
         oldest, newest = time_range(connection, due, stretch.scope(due))
     statement = delete(due.expiring.table).where(stretch.scope(due))
     return result_of(due, connection.execute(statement).rowcount, oldest, newest)
@@ -89,7 +89,7 @@ def is_gone(connection: Connection, due: Due, moment: datetime | None) -> bool:
     return moment is not None and connection.execute(at.limit(1)).first() is None
 
 
-def erase_unlocked(
+def delete_unlocked(
     connection: Connection, due: Due, scope: ColumnElement[bool], at_most: int | None = None
 ) -> BatchResult:
     """Delete the rows in scope that nobody has locked; waits for nobody.
@@ -102,12 +102,12 @@ def erase_unlocked(
     return result_of(due, *connection.execute(query).one())
 
 
-def erase_oldest(connection: Connection, due: Due, at_most: int) -> BatchResult:
+def delete_oldest(connection: Connection, due: Due, at_most: int) -> BatchResult:
     """Delete the oldest rows that are due and not locked, wherever they are."""
-    return erase_unlocked(connection, due, due.scope, at_most)
+    return delete_unlocked(connection, due, due.scope, at_most)
 
 
-def count(connection: Connection, due: Due, stretch: Stretch) -> tuple[int, datetime | None]:
+def count_due(connection: Connection, due: Due, stretch: Range) -> tuple[int, datetime | None]:
     """Return how many rows of a stretch are still there, and the oldest one's time."""
     column = due.expiring.time
     query = select(func.count(), func.min(column)).where(stretch.scope(due))
@@ -115,7 +115,7 @@ def count(connection: Connection, due: Due, stretch: Stretch) -> tuple[int, date
     return rows, oldest
 
 
-def preview(connection: Connection, due: Due, stretch: Stretch) -> BatchResult:
+def preview(connection: Connection, due: Due, stretch: Range) -> BatchResult:
     """Return what deleting a stretch would select."""
     column = due.expiring.time
     query = select(func.count(), func.min(column), func.max(column)).where(stretch.scope(due))
@@ -124,9 +124,9 @@ def preview(connection: Connection, due: Due, stretch: Stretch) -> BatchResult:
     return result
 
 
-def capped(stretch: Stretch) -> int | None:
+def capped(stretch: Range) -> int | None:
     """Return how many rows of a stretch may be deleted at once, None for all."""
-    return stretch.at_most if isinstance(stretch, Times) else None
+    return stretch.at_most if isinstance(stretch, TimeRange) else None
 
 
 def result_of(due: Due, rows: int, oldest: datetime | None, newest: datetime | None) -> BatchResult:

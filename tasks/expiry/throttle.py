@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from maintenance import stopping
+from maintenance import stop_request
 from maintenance.budget import BatchSizer, SliceBudget
-from tasks.expiry.database_health import Level, Signal, look, worst
+from tasks.expiry.database_health import HealthLevel, Signal, look, worst
 
 LOOK_SECONDS = 1.0
 """Time between two looks at the database's health."""
@@ -43,7 +43,7 @@ class Health:
     looked_at: float = float("-inf")
 
     @property
-    def level(self) -> Level:
+    def level(self) -> HealthLevel:
         """What all signals together ask for."""
         return worst(list(self.signals))
 
@@ -75,17 +75,17 @@ class Pace:
         """
         while True:
             self._look()
-            if self.health.level is not Level.STOP:
+            if self.health.level is not HealthLevel.STOP:
                 return True
             left = self._deadline - time.monotonic()
-            if left <= 0 or stopping.requested():
+            if left <= 0 or stop_request.requested():
                 return False
-            stopping.rest(min(LOOK_SECONDS, left))
+            stop_request.rest(min(LOOK_SECONDS, left))
 
     def rest_after(self, seconds: float) -> None:
         """Pause after a batch that took so long."""
-        slow = SLOW_FACTOR * seconds if self.health.level is Level.SLOW_DOWN else 0.0
-        stopping.rest(max(self._pause_seconds, slow))
+        slow = SLOW_FACTOR * seconds if self.health.level is HealthLevel.SLOW_DOWN else 0.0
+        stop_request.rest(max(self._pause_seconds, slow))
 
     def take_changes(self) -> list[str]:
         """Return what has changed since the last call, for the report."""
@@ -103,6 +103,6 @@ class Pace:
             f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {one}"
             for one in signals
             if (one.name, one.level) not in before
-            and (one.name in known or one.level is not Level.NORMAL)
+            and (one.name in known or one.level is not HealthLevel.NORMAL)
         ]
         self.health = Health(signals, now)

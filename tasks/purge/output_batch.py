@@ -16,10 +16,10 @@ from maintenance.database import transaction
 from maintenance.errors import LockTimeout, RowRefused
 from maintenance.report import BatchResult
 from maintenance.storage.layout import Stores, whole_bundle
-from maintenance.storage.store import ABSENT, Removal
+from maintenance.storage.store import ABSENT, Deletion
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import Fault, isolate
-from tasks.batching.row_changes import apply, count
+from tasks.batching.bisection import Fault, bisect
+from tasks.batching.row_changes import apply_changes, count_changes
 from tasks.purge.output_rows import OutputItem, output_changes, read_outputs
 from tasks.purge.output_selection import RUNS
 
@@ -68,7 +68,9 @@ def preview_purge(
     for removal in _files(purge.stores, items, measure=True).values():
         result.files += removal.files
         result.bytes += removal.bytes
-    result.rows = count(connection, output_changes(items, redact_traces=purge.redact_traces))
+    result.rows = count_changes(
+        connection, output_changes(items, redact_traces=purge.redact_traces)
+    )
     return result
 
 
@@ -102,12 +104,14 @@ def _purge_claimed(
         else:
             result.fail(f"run {item.id}", removal.error)
     if gone:
-        result.rows = apply(connection, output_changes(gone, redact_traces=purge.redact_traces))
+        result.rows = apply_changes(
+            connection, output_changes(gone, redact_traces=purge.redact_traces)
+        )
     result.done = len(gone)
     return result
 
 
-def _files(stores: Stores, items: Sequence[OutputItem], *, measure: bool) -> dict[UUID, Removal]:
+def _files(stores: Stores, items: Sequence[OutputItem], *, measure: bool) -> dict[UUID, Deletion]:
     """Delete (or measure) the artifacts' files and the bundles; one outcome per run."""
     outcomes = {item.id: ABSENT for item in items}
     for store, template in stores.bundles:
@@ -139,7 +143,7 @@ def _isolate(
             result.fail(f"run {item.id}", str(fault))
         return result
 
-    return isolate(items, fault, again, alone)
+    return bisect(items, fault, again, alone)
 
 
 def _selected(items: Sequence[OutputItem]) -> BatchResult:

@@ -19,7 +19,7 @@ from maintenance.schema import (
 )
 from maintenance.storage.layout import Bundle
 from tasks.batching.arrays import any_bigint, any_uuid
-from tasks.batching.row_changes import Change, Removal
+from tasks.batching.row_changes import RowDeletion, RowUpdate
 
 
 @dataclass
@@ -59,7 +59,9 @@ def read_outputs(connection: Connection, items: Sequence[OutputItem]) -> None:
             item.artifact_keys.append(row.file)
 
 
-def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> list[Change | Removal]:
+def output_changes(
+    items: Sequence[OutputItem], *, redact_traces: bool
+) -> list[RowUpdate | RowDeletion]:
     """Return the row changes that purge these runs' outputs, their bytes being gone.
 
     The run's row comes last. `modified` moves only there. Artifacts go by their own identifiers:
@@ -70,15 +72,15 @@ def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> list[
     now = func.statement_timestamp()
     # Arrays of keys, not subqueries: however stale the statistics are, the plan is an index scan.
     step_ids = any_bigint([one for item in items for one in item.step_ids])
-    changes: list[Change | Removal] = [
-        Removal(findings, findings.c.validation_run_id == ids),
-        Removal(artifacts, artifacts.c.id == artifact_ids),
-        Change(
+    changes: list[RowUpdate | RowDeletion] = [
+        RowDeletion(findings, findings.c.validation_run_id == ids),
+        RowDeletion(artifacts, artifacts.c.id == artifact_ids),
+        RowUpdate(
             step_runs,
             step_runs.c.id == step_ids,
             {"output": {}, "input_values": {}, "output_values": {}, "error": ""},
         ),
-        Change(
+        RowUpdate(
             attempts,
             attempts.c.step_run_id == step_ids,
             {
@@ -89,14 +91,16 @@ def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> list[
                 "last_error": "",
             },
         ),
-        Change(callback_receipts, callback_receipts.c.validation_run_id == ids, {"result_uri": ""}),
-        Change(run_summaries, run_summaries.c.run_id == ids, {"extras": {}}),
+        RowUpdate(
+            callback_receipts, callback_receipts.c.validation_run_id == ids, {"result_uri": ""}
+        ),
+        RowUpdate(run_summaries, run_summaries.c.run_id == ids, {"extras": {}}),
     ]
     if redact_traces:
         scope = input_traces.c.step_run_id == step_ids
-        changes.append(Change(input_traces, scope, {"value_snapshot": null()}))
+        changes.append(RowUpdate(input_traces, scope, {"value_snapshot": null()}))
     changes.append(
-        Change(
+        RowUpdate(
             runs,
             (runs.c.id == ids) & runs.c.output_purged_at.is_(None),
             stamps={

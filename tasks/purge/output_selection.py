@@ -23,10 +23,10 @@ from maintenance.retention import (
 )
 from maintenance.schema import runs
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
-from tasks.batching.keyset import Order
+from tasks.batching.keyset import KeysetOrder
 
 RUNS = runs.c
-OLDEST_FIRST = Order(RUNS.output_expires_at, RUNS.id)
+OUTPUTS_BY_DEADLINE = KeysetOrder(RUNS.output_expires_at, RUNS.id)
 
 GRACE = timedelta(seconds=60)
 """Outputs that must not be stored stay so long after their run's end, to be looked at."""

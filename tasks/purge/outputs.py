@@ -14,7 +14,7 @@ from maintenance.report import BatchResult, Overdue
 from maintenance.schema import runs
 from maintenance.settings import settings
 from maintenance.storage.layout import open_stores
-from tasks.batching.keyset import Blocks, Place, all_blocks
+from tasks.batching.keyset import BlockCursor, KeysetCursor, whole_table
 from tasks.batching.scans import by_block, by_page
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
@@ -27,7 +27,7 @@ from tasks.purge.output_batch import (
 )
 from tasks.purge.output_deadlines import preview_repairs, repair_outputs
 from tasks.purge.output_selection import (
-    OLDEST_FIRST,
+    OUTPUTS_BY_DEADLINE,
     RUNS,
     after_repair_due,
     claimable,
@@ -43,8 +43,8 @@ OnBlocks = Callable[[Connection, ColumnElement[bool]], BatchResult]
 
 @task(name="repair output deadlines", **TASK_OPTIONS)
 def repair_output_deadlines(
-    _cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Blocks]:
+    _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[BlockCursor]:
     """Compute the deadlines that ended runs lack, and those of their submissions.
 
     Raises:
@@ -57,8 +57,8 @@ def repair_output_deadlines(
 
 @task(name="purge outputs", **TASK_OPTIONS)
 def purge_outputs(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[KeysetCursor]:
     """Purge the outputs of runs past their deadline, oldest first.
 
     Raises:
@@ -67,14 +67,14 @@ def purge_outputs(
     """
     selection = claimable(dated(cutoff)).order_by(RUNS.output_expires_at, RUNS.id)
     with _purge(options) as purge:
-        one_batch = by_page(selection, OLDEST_FIRST, partial(purge_batch, purge))
+        one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, partial(purge_batch, purge))
         return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
 @task(name="purge undated outputs", **TASK_OPTIONS)
 def purge_undated_outputs(
-    cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Blocks]:
+    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[BlockCursor]:
     """Purge outputs that must not be stored though no deadline says so (SPEC 5.3).
 
     Raises:
@@ -83,9 +83,9 @@ def purge_undated_outputs(
     """
     with _purge(options) as purge:
 
-        def one_batch(place: Blocks | None, _rows: int) -> Batch[Blocks]:
+        def one_batch(place: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
             with transaction(purge.engine, read_only=True) as connection:
-                here = place or all_blocks(connection, runs.name)
+                here = place or whole_table(connection, runs.name)
             scope = here.scope(runs.name) & undated(cutoff)
             _, result = purge_batch(purge, claimable(scope))
             return Batch(result, here.next(), exhausted=here.next().passed)
@@ -95,8 +95,8 @@ def purge_undated_outputs(
 
 @task(name="preview outputs", **TASK_OPTIONS)
 def preview_outputs(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[KeysetCursor]:
     """Say what a run would do with outputs whose deadline has passed, in READ ONLY transactions.
 
     Raises:
@@ -105,14 +105,14 @@ def preview_outputs(
     """
     selection = due_outputs(dated(cutoff)).order_by(RUNS.output_expires_at, RUNS.id)
     with _purge(options) as purge:
-        one_batch = by_page(selection, OLDEST_FIRST, partial(preview_page, purge))
+        one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, partial(preview_page, purge))
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="preview undated outputs", **TASK_OPTIONS)
 def preview_undated_outputs(
-    cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Blocks]:
+    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[BlockCursor]:
     """Say what a run would repair, and then purge of that, in READ ONLY transactions.
 
     Raises:

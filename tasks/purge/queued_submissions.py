@@ -25,7 +25,7 @@ from maintenance.retention import ALERT_ATTEMPTS, INPUT_DAYS, STORE_PERMANENTLY
 from maintenance.schema import purge_retries, runs, submissions
 from maintenance.settings import settings
 from tasks.batching.arrays import any_uuid
-from tasks.batching.keyset import Blocks, Order, Place
+from tasks.batching.keyset import BlockCursor, KeysetCursor, KeysetOrder
 from tasks.batching.scans import by_block, by_page
 from tasks.batching.slices import Slice, work_slice
 from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
@@ -40,7 +40,7 @@ from tasks.purge.submission_batch import (
 from tasks.purge.submission_selection import SUBMISSIONS, no_active_run, unknown_policy
 from tasks.retrying import FIVE_MINUTES, TASK_OPTIONS
 
-OLDEST_FIRST = Order(QUEUE.next_retry_at, QUEUE.submission_id)
+QUEUE_BY_NEXT_RETRY = KeysetOrder(QUEUE.next_retry_at, QUEUE.submission_id)
 
 LAUNCH_GRACE = timedelta(hours=1)
 """A submission without a run may still be about to be run until it is older than this."""
@@ -50,8 +50,8 @@ OPTIONS = {**TASK_OPTIONS, "retry_delay_seconds": FIVE_MINUTES}
 
 @task(name="discover unqueued submissions", **OPTIONS)
 def discover_unqueued(
-    cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Blocks]:
+    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[BlockCursor]:
     """Queue the purge of content that must not be stored and is not queued.
 
     Selects submissions of the policy DO_NOT_STORE or an unknown one, not purged, without a row in
@@ -72,8 +72,8 @@ def discover_unqueued(
 
 @task(name="purge queued submissions", **OPTIONS)
 def purge_queued(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[KeysetCursor]:
     """Purge the submissions whose row in the queue is due, oldest first.
 
     Their policy is not looked at. Already purged: the row goes. An active run: the row is due
@@ -85,14 +85,14 @@ def purge_queued(
     """
     selection = due_rows(cutoff).with_for_update(skip_locked=True)
     with open_purge(options, None) as purge:
-        one_batch = by_page(selection, OLDEST_FIRST, partial(purge_batch, purge))
+        one_batch = by_page(selection, QUEUE_BY_NEXT_RETRY, partial(purge_batch, purge))
         return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
 @task(name="preview unqueued submissions", **OPTIONS)
 def preview_unqueued(
-    cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Blocks]:
+    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[BlockCursor]:
     """Say which submissions a run would queue and then purge, in READ ONLY transactions.
 
     Raises:
@@ -117,8 +117,8 @@ def preview_unqueued(
 
 @task(name="preview queued submissions", **OPTIONS)
 def preview_queued(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[KeysetCursor]:
     """Say what a run would do with the rows of the queue that are due.
 
     Raises:
@@ -126,7 +126,7 @@ def preview_queued(
         StorageError: a storage root is missing.
     """
     with open_purge(options, None) as purge:
-        one_batch = by_page(due_rows(cutoff), OLDEST_FIRST, partial(preview_page, purge))
+        one_batch = by_page(due_rows(cutoff), QUEUE_BY_NEXT_RETRY, partial(preview_page, purge))
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 

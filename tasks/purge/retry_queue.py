@@ -11,7 +11,7 @@ from maintenance.database import transaction
 from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
 from maintenance.schema import purge_retries, submissions
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
-from tasks.batching.row_changes import Change, Removal
+from tasks.batching.row_changes import RowDeletion, RowUpdate
 
 QUEUE = purge_retries.c
 
@@ -58,19 +58,21 @@ def count_queueable(connection: Connection, ids: Sequence[UUID]) -> int:
     return len(ids) - connection.execute(already_due).scalar_one()
 
 
-def queue_changes(*, postponed: Sequence[UUID], dropped: Sequence[UUID]) -> list[Change | Removal]:
+def queue_changes(
+    *, postponed: Sequence[UUID], dropped: Sequence[UUID]
+) -> list[RowUpdate | RowDeletion]:
     """Return the changes for queued submissions that are not purged now (SPEC 5.4).
 
     Postponed ones have an active run and come again in five minutes, with no attempt counted;
     dropped ones are purged already and leave the queue.
     """
     later = func.statement_timestamp() + POSTPONEMENT
-    changes: list[Change | Removal] = []
+    changes: list[RowUpdate | RowDeletion] = []
     if postponed:
         scope = QUEUE.submission_id == any_uuid(postponed)
-        changes.append(Change(purge_retries, scope, stamps={"next_retry_at": later}))
+        changes.append(RowUpdate(purge_retries, scope, stamps={"next_retry_at": later}))
     if dropped:
-        changes.append(Removal(purge_retries, QUEUE.submission_id == any_uuid(dropped)))
+        changes.append(RowDeletion(purge_retries, QUEUE.submission_id == any_uuid(dropped)))
     return changes
 
 

@@ -23,8 +23,8 @@ from maintenance.schema import submissions
 from maintenance.settings import settings
 from maintenance.storage.layout import Stores, open_stores
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import Fault, isolate
-from tasks.batching.row_changes import apply, count
+from tasks.batching.bisection import Fault, bisect
+from tasks.batching.row_changes import apply_changes, count_changes
 from tasks.purge.options import PurgeOptions
 from tasks.purge.retry_queue import queue_changes, record_failures
 from tasks.purge.submission_files import measure_files, remove_files
@@ -123,8 +123,10 @@ def preview_purge(
     for removal in measure_files(purge.stores, parts.ready).values():
         result.files += removal.files
         result.bytes += removal.bytes
-    result.rows = count(connection, purge_changes(parts.ready, redact_traces=purge.redact_traces))
-    result.rows.update(count(connection, _queue_changes(purge, parts)))
+    result.rows = count_changes(
+        connection, purge_changes(parts.ready, redact_traces=purge.redact_traces)
+    )
+    result.rows.update(count_changes(connection, _queue_changes(purge, parts)))
     return result
 
 
@@ -171,8 +173,10 @@ def _purge_claimed(
             causes[item.id] = removal.error
             result.fail(f"submission {item.id}", removal.error)
     if gone:
-        result.rows = apply(connection, purge_changes(gone, redact_traces=purge.redact_traces))
-    result.rows.update(apply(connection, _queue_changes(purge, parts)))
+        result.rows = apply_changes(
+            connection, purge_changes(gone, redact_traces=purge.redact_traces)
+        )
+    result.rows.update(apply_changes(connection, _queue_changes(purge, parts)))
     result.done = len(gone)
     return result
 
@@ -216,7 +220,7 @@ def _isolate(
             record_failures(purge.engine, {item.id: str(fault)})
         return result
 
-    return isolate(items, fault, again, alone)
+    return bisect(items, fault, again, alone)
 
 
 def _deadline_passed(item: SubmissionItem, as_of: datetime) -> bool:

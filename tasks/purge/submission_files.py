@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from maintenance.storage.layout import Stores, copied_inputs
-from maintenance.storage.store import ABSENT, Removal, Store, Tree
+from maintenance.storage.store import ABSENT, Deletion, Store, Tree
 from tasks.purge.submission_rows import SubmissionItem
 
 
-def remove_files(stores: Stores, items: Sequence[SubmissionItem]) -> dict[UUID, Removal]:
+def remove_files(stores: Stores, items: Sequence[SubmissionItem]) -> dict[UUID, Deletion]:
     """Delete the files of each submission; the outcome holds the first error, if any."""
     return _each(stores, items, lambda s: s.remove_files, lambda s: s.remove_trees)
 
 
-def measure_files(stores: Stores, items: Sequence[SubmissionItem]) -> dict[UUID, Removal]:
+def measure_files(stores: Stores, items: Sequence[SubmissionItem]) -> dict[UUID, Deletion]:
     """Say what `remove_files` would delete, without changing anything."""
     return _each(stores, items, lambda s: s.measure_files, lambda s: s.measure_trees)
 
@@ -21,9 +21,9 @@ def measure_files(stores: Stores, items: Sequence[SubmissionItem]) -> dict[UUID,
 def _each(
     stores: Stores,
     items: Sequence[SubmissionItem],
-    on_files: Callable[[Store], Callable[[Sequence[str]], list[Removal]]],
-    on_trees: Callable[[Store], Callable[[Sequence[Tree]], list[Removal]]],
-) -> dict[UUID, Removal]:
+    on_files: Callable[[Store], Callable[[Sequence[str]], list[Deletion]]],
+    on_trees: Callable[[Store], Callable[[Sequence[Tree]], list[Deletion]]],
+) -> dict[UUID, Deletion]:
     outcomes = {item.id: ABSENT for item in items}
     bundles = [(item.id, bundle) for item in items for bundle in item.bundles]
     for store, template in stores.bundles:

@@ -15,7 +15,7 @@ from maintenance.database import transaction
 from maintenance.report import BatchResult
 from maintenance.retention import DO_NOT_STORE
 from maintenance.schema import submissions
-from tasks.batching.keyset import Blocks, Place
+from tasks.batching.keyset import BlockCursor, KeysetCursor
 from tasks.batching.scans import by_block
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import PurgeOptions, block_sizer, page_sizer
@@ -24,8 +24,8 @@ from tasks.purge.submission_batch import Purge, open_purge, preview_purge
 from tasks.purge.submission_deadlines import repairs_of
 from tasks.purge.submission_rows import SubmissionItem
 from tasks.purge.submission_selection import (
-    OLDEST_FIRST,
     SUBMISSIONS,
+    SUBMISSIONS_BY_DEADLINE,
     in_backoff,
     new_deadline,
     overdue,
@@ -38,8 +38,8 @@ from tasks.retrying import TASK_OPTIONS
 
 @task(name="preview overdue submissions", **TASK_OPTIONS)
 def preview_overdue(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[KeysetCursor]:
     """Say what a run would do with submissions whose recorded deadline has passed.
 
     Raises:
@@ -48,11 +48,11 @@ def preview_overdue(
     """
     with open_purge(options, cutoff.as_of) as purge:
 
-        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+        def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
             with transaction(purge.engine, read_only=True) as connection:
                 scope = overdue(cutoff.as_of)
-                edge = OLDEST_FIRST.edge(connection, scope, place, rows)
-                page = scope & OLDEST_FIRST.within(place, edge)
+                edge = SUBMISSIONS_BY_DEADLINE.edge(connection, scope, place, rows)
+                page = scope & SUBMISSIONS_BY_DEADLINE.within(place, edge)
                 result = _preview(purge, connection, page, cutoff, options)
             return Batch(result, edge, exhausted=edge is None)
 
@@ -61,8 +61,8 @@ def preview_overdue(
 
 @task(name="preview undated submissions", **TASK_OPTIONS)
 def preview_undated(
-    cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Blocks]:
+    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[BlockCursor]:
     """Say what a run would do with submissions of a finite policy without a deadline.
 
     Raises:

@@ -21,7 +21,7 @@ from maintenance.schema import (
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from maintenance.storage.layout import Bundle
 from tasks.batching.arrays import any_bigint, any_uuid
-from tasks.batching.row_changes import Change, Removal
+from tasks.batching.row_changes import RowDeletion, RowUpdate
 
 
 @dataclass
@@ -126,7 +126,7 @@ def _output_uris(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, 
 
 def purge_changes(
     items: Sequence[SubmissionItem], *, redact_traces: bool
-) -> list[Change | Removal]:
+) -> list[RowUpdate | RowDeletion]:
     """Return the row changes that purge these submissions, their bytes being gone.
 
     The submission's row comes last: while it holds the claim, nothing of it is half done for
@@ -138,10 +138,10 @@ def purge_changes(
     now = func.statement_timestamp()
     # Arrays of keys, not subqueries: however stale the statistics are, the plan is an index scan.
     step_ids = any_bigint([step for item in items for step in item.step_ids])
-    changes: list[Change | Removal] = [
-        Change(runs, runs.c.id == run_ids, {"short_description": ""}),
-        Change(step_runs, step_runs.c.id == step_ids, {"input_values": {}}),
-        Change(
+    changes: list[RowUpdate | RowDeletion] = [
+        RowUpdate(runs, runs.c.id == run_ids, {"short_description": ""}),
+        RowUpdate(step_runs, step_runs.c.id == step_ids, {"input_values": {}}),
+        RowUpdate(
             attempts,
             attempts.c.step_run_id == step_ids,
             {
@@ -154,9 +154,9 @@ def purge_changes(
     ]
     if redact_traces:
         scope: ColumnElement[bool] = input_traces.c.step_run_id == step_ids
-        changes.append(Change(input_traces, scope, {"value_snapshot": null()}))
+        changes.append(RowUpdate(input_traces, scope, {"value_snapshot": null()}))
     changes += [
-        Change(
+        RowUpdate(
             input_files,
             (input_files.c.id == port_ids) & input_files.c.file_purged_at.is_(None),
             stamps={
@@ -168,8 +168,8 @@ def purge_changes(
                 "modified": now,
             },
         ),
-        Removal(purge_retries, purge_retries.c.submission_id == ids),
-        Change(
+        RowDeletion(purge_retries, purge_retries.c.submission_id == ids),
+        RowUpdate(
             submissions,
             (submissions.c.id == ids) & submissions.c.content_purged_at.is_(None),
             stamps={

@@ -20,10 +20,10 @@ from maintenance.cutoff import Cutoff
 from maintenance.retention import INPUT_DAYS, INPUT_POLICIES, deadline_expression
 from maintenance.schema import purge_retries, runs, submissions
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
-from tasks.batching.keyset import Order
+from tasks.batching.keyset import KeysetOrder
 
 SUBMISSIONS = submissions.c
-OLDEST_FIRST = Order(SUBMISSIONS.expires_at, SUBMISSIONS.id)
+SUBMISSIONS_BY_DEADLINE = KeysetOrder(SUBMISSIONS.expires_at, SUBMISSIONS.id)
 
 
 def run_facts(ended_at: ColumnElement[Any] = runs.c.ended_at) -> LateralFromClause:

@@ -9,14 +9,14 @@ from maintenance.database import engine_for, transaction
 from maintenance.report import BatchResult, Overdue
 from maintenance.schema import submissions
 from maintenance.settings import settings
-from tasks.batching.keyset import Blocks, Place
+from tasks.batching.keyset import BlockCursor, KeysetCursor
 from tasks.batching.scans import by_block
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
 from tasks.purge.submission_batch import open_purge, purge_batch
 from tasks.purge.submission_deadlines import repair_deadlines
 from tasks.purge.submission_selection import (
-    OLDEST_FIRST,
+    SUBMISSIONS_BY_DEADLINE,
     claimable,
     finite_policy,
     no_active_run,
@@ -31,8 +31,8 @@ PAGE_ROWS = 5_000
 
 @task(name="repair overdue deadlines", **TASK_OPTIONS)
 def repair_overdue(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[KeysetCursor]:
     """Recompute the deadlines of submissions with `expires_at <= as_of` (SPEC 5.2).
 
     Raises:
@@ -40,11 +40,11 @@ def repair_overdue(
     """
     engine = engine_for(settings(), options.job)
 
-    def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+    def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
         with transaction(engine) as connection:
             scope = overdue(cutoff.as_of)
-            edge = OLDEST_FIRST.edge(connection, scope, place, rows)
-            page = scope & OLDEST_FIRST.within(place, edge)
+            edge = SUBMISSIONS_BY_DEADLINE.edge(connection, scope, place, rows)
+            page = scope & SUBMISSIONS_BY_DEADLINE.within(place, edge)
             result = repair_deadlines(connection, page)
         return Batch(result, edge, exhausted=edge is None)
 
@@ -53,8 +53,8 @@ def repair_overdue(
 
 @task(name="repair missing deadlines", **TASK_OPTIONS)
 def repair_undated(
-    _cutoff: Cutoff, cursor: Blocks | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Blocks]:
+    _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[BlockCursor]:
     """Give submissions of a finite policy that have no deadline the one they should have.
 
     Raises:
@@ -70,8 +70,8 @@ def repair_undated(
 
 @task(name="purge submissions", **TASK_OPTIONS)
 def purge_submissions(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[KeysetCursor]:
     """Purge submissions past their retention, oldest deadline first (SPEC 5.2).
 
     Selects `expires_at <= as_of`, not purged, finite policy, no active run, not waiting for the
@@ -84,12 +84,12 @@ def purge_submissions(
     selection = claimable(cutoff, retry_failed=options.retry_failed)
     with open_purge(options, cutoff.as_of) as purge:
 
-        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+        def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
             items, result = purge_batch(
-                purge, selection.where(OLDEST_FIRST.after(place)).limit(rows)
+                purge, selection.where(SUBMISSIONS_BY_DEADLINE.after(place)).limit(rows)
             )
             if items:
-                place = Place(items[-1].moment, items[-1].id)
+                place = KeysetCursor(items[-1].moment, items[-1].id)
             return Batch(result, place, exhausted=len(items) < rows)
 
         return work_slice(one_batch, cursor, share, batch_sizer(options))

@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from uuid import UUID
 
-from maintenance import stopping
-from maintenance.containers.engine import IDENTIFIER, ContainerEngine, Removal, open_engine
+from maintenance import stop_request
+from maintenance.containers.engine import IDENTIFIER, ContainerEngine, ContainerRemoval, open_engine
 from maintenance.containers.managed import ManagedContainer
 from maintenance.errors import ContainerError, EngineNotConfigured
 from maintenance.report import BatchResult
@@ -46,7 +46,7 @@ class ContainerStopper:
         self._engine: ContainerEngine | None = None
         self._refused: ContainerError | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._stopping: list[tuple[ManagedContainer, Future[Removal]]] = []
+        self._stopping: list[tuple[ManagedContainer, Future[ContainerRemoval]]] = []
 
     def stop(self, run_ids: Sequence[UUID], execution_ids: Sequence[str]) -> BatchResult:
         """Begin to stop and remove the containers of these runs; `wait` says what became of it.
@@ -124,8 +124,10 @@ class ContainerStopper:
         return self._engine
 
 
-def _remove(engine: ContainerEngine, identifier: str) -> Removal:
+def _remove(engine: ContainerEngine, identifier: str) -> ContainerRemoval:
     """Stop and remove a container, unless the run itself is to stop and has not begun with it."""
-    if stopping.requested():
-        return Removal("failed", RunIsStopping("the run was asked to stop before it came to it"))
+    if stop_request.requested():
+        return ContainerRemoval(
+            "failed", RunIsStopping("the run was asked to stop before it came to it")
+        )
     return engine.remove(identifier, GRACE_SECONDS)

@@ -24,14 +24,14 @@ from maintenance.schema import evidence
 from maintenance.schema.vocabulary import ErrorCategory, RunStatus
 from maintenance.storage.layout import Stores
 from maintenance.timed_out import ERROR_LIKE
-from tasks.batching.bisection import Fault, isolate
-from tasks.batching.keyset import Order, Place
+from tasks.batching.bisection import Fault, bisect
+from tasks.batching.keyset import KeysetCursor, KeysetOrder
 from tasks.purge.output_selection import RUNS
 from tasks.stuck.evidence_facts import is_there, read_lacking
 from tasks.stuck.evidence_rows import Receipt, write_failures
 from tasks.stuck.finalization_rows import finish_rows, lock_timed_out, timed_out
 
-OLDEST_FIRST = Order(RUNS.created, RUNS.id)
+UNFINISHED_BY_END = KeysetOrder(RUNS.created, RUNS.id)
 
 WINDOW = 5_000
 """So many TIMED_OUT runs are looked at by one statement, however few of them are unfinished."""
@@ -48,7 +48,7 @@ class Unfinished:
     """
 
     ids: list[UUID]
-    place: Place | None
+    place: KeysetCursor | None
     exhausted: bool
 
 
@@ -73,7 +73,7 @@ def finalize(engine: Engine, stores: Stores, run_ids: Sequence[UUID]) -> BatchRe
 
 
 def unfinished_runs(
-    connection: Connection, after: Place | None, limit: int, as_of: datetime
+    connection: Connection, after: KeysetCursor | None, limit: int, as_of: datetime
 ) -> Unfinished:
     """Return the next runs of this job that a crash left unfinished, by `created`; only reads.
 
@@ -100,7 +100,7 @@ def unfinished_runs(
             RUNS.status == RunStatus.TIMED_OUT,
             RUNS.created >= FIRST,
             RUNS.created <= as_of,
-            OLDEST_FIRST.after(after),
+            UNFINISHED_BY_END.after(after),
         )
         .order_by(RUNS.created, RUNS.id)
         .limit(window)
@@ -110,8 +110,8 @@ def unfinished_runs(
         if row.unfinished:
             ids.append(row.id)
         if len(ids) == limit:
-            return Unfinished(ids, Place(row.created, row.id), exhausted=False)
-    last = Place(found[-1].created, found[-1].id) if found else after
+            return Unfinished(ids, KeysetCursor(row.created, row.id), exhausted=False)
+    last = KeysetCursor(found[-1].created, found[-1].id) if found else after
     return Unfinished(ids, last, exhausted=len(found) < window)
 
 
@@ -151,7 +151,7 @@ def _finish(engine: Engine, receipts: Mapping[UUID, Receipt], ids: Sequence[UUID
             return _finish_locked(connection, receipts, ids)
     except (RowRefused, LockTimeout) as fault:
         again = partial(_finish, engine, receipts)
-        return isolate(ids, fault, again, partial(_alone, engine))
+        return bisect(ids, fault, again, partial(_alone, engine))
 
 
 def _finish_locked(

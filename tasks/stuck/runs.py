@@ -13,7 +13,7 @@ from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for, transaction
 from maintenance.report import Overdue
 from maintenance.settings import settings
-from tasks.batching.keyset import Place
+from tasks.batching.keyset import KeysetCursor
 from tasks.batching.scans import by_page
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import page_sizer
@@ -22,7 +22,7 @@ from tasks.stuck.finalization import unfinished_runs
 from tasks.stuck.follow_up import execution_ids_of, open_finisher, selected
 from tasks.stuck.preview import preview_finish
 from tasks.stuck.selection import (
-    OLDEST_FIRST,
+    STUCK_BY_START,
     claimable,
     count_of_stuck,
     stuck_runs,
@@ -55,8 +55,8 @@ class StuckOptions:
 
 @task(name="end stuck runs", **OPTIONS)
 def end_stuck_runs(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: StuckOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: StuckOptions
+) -> Slice[KeysetCursor]:
     """End the runs that hang, oldest first; stop their containers, and finish them.
 
     Raises:
@@ -65,7 +65,7 @@ def end_stuck_runs(
     selection = claimable(cutoff, options.timeout)
     sizer = BatchSizer(options.batch_size, settings().batch_seconds)
     with _ending(cutoff, options) as ending:
-        one_batch = by_page(selection, OLDEST_FIRST, partial(end_batch, ending))
+        one_batch = by_page(selection, STUCK_BY_START, partial(end_batch, ending))
         done = work_slice(one_batch, cursor, share, sizer)
         done.result += ending.finisher.wait()
     return done
@@ -73,8 +73,8 @@ def end_stuck_runs(
 
 @task(name="finish ended runs", **OPTIONS)
 def finish_ended_runs(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: StuckOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: StuckOptions
+) -> Slice[KeysetCursor]:
     """Finish runs that an earlier run of the job ended, and did not come to finish.
 
     Raises:
@@ -82,7 +82,7 @@ def finish_ended_runs(
     """
     with _ending(cutoff, options) as ending:
 
-        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+        def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
             with transaction(ending.engine, read_only=True) as connection:
                 page = unfinished_runs(connection, place, rows, cutoff.started_at)
                 execution_ids = execution_ids_of(connection, page.ids)
@@ -98,8 +98,8 @@ def finish_ended_runs(
 
 @task(name="preview stuck runs", **OPTIONS)
 def preview_stuck_runs(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: StuckOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: StuckOptions
+) -> Slice[KeysetCursor]:
     """Say which runs would be ended, in READ ONLY transactions.
 
     Raises:
@@ -107,14 +107,14 @@ def preview_stuck_runs(
     """
     selection = stuck_runs(cutoff, options.timeout)
     with _ending(cutoff, options) as ending:
-        one_batch = by_page(selection, OLDEST_FIRST, partial(preview_page, ending))
+        one_batch = by_page(selection, STUCK_BY_START, partial(preview_page, ending))
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="preview unfinished runs", **OPTIONS)
 def preview_unfinished_runs(
-    cutoff: Cutoff, cursor: Place | None, share: SliceBudget, options: StuckOptions
-) -> Slice[Place]:
+    cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: StuckOptions
+) -> Slice[KeysetCursor]:
     """Say which runs would be finished that an earlier run of the job ended.
 
     Raises:
@@ -122,7 +122,7 @@ def preview_unfinished_runs(
     """
     with _ending(cutoff, options) as ending:
 
-        def one_batch(place: Place | None, rows: int) -> Batch[Place]:
+        def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
             with transaction(ending.engine, read_only=True) as connection:
                 page = unfinished_runs(connection, place, rows, cutoff.started_at)
                 result = selected(page.ids)

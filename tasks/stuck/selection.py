@@ -35,10 +35,10 @@ from maintenance.schema.vocabulary import (
     ACTIVE_STEP_STATUSES,
     RunStatus,
 )
-from tasks.batching.keyset import Order
+from tasks.batching.keyset import KeysetOrder
 
 RUNS = runs.c
-OLDEST_FIRST = Order(RUNS.created, RUNS.id)
+STUCK_BY_START = KeysetOrder(RUNS.created, RUNS.id)
 
 SECONDS_A_MINUTE = 60
 

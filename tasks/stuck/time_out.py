@@ -22,12 +22,12 @@ from maintenance.errors import LockTimeout, RowRefused
 from maintenance.report import BatchResult
 from maintenance.schema import attempts, runs
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import Fault, isolate
-from tasks.batching.keyset import Place
+from tasks.batching.bisection import Fault, bisect
+from tasks.batching.keyset import KeysetCursor
 from tasks.stuck.follow_up import Finisher, selected
 from tasks.stuck.preview import preview_end
 from tasks.stuck.rows import Claimed, StuckRun, end_runs, lock_attempts, read_stuck
-from tasks.stuck.selection import OLDEST_FIRST, RUNS, stuck_runs
+from tasks.stuck.selection import RUNS, STUCK_BY_START, stuck_runs
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _isolate(
             result.fail(f"run {item.id}", str(fault))
         return result
 
-    return isolate(items, fault, again, alone)
+    return bisect(items, fault, again, alone)
 
 
 def _same_submissions(
@@ -143,9 +143,9 @@ def _same_submissions(
     """Return the runs of the page's submissions that would have ended by the end of the page."""
     page = select(RUNS.submission_id).where(RUNS.id == any_uuid([item.id for item in items]))
     mine = [row.submission_id for row in connection.execute(page) if row.submission_id]
-    edge = Place(items[-1].moment, items[-1].id)
+    edge = KeysetCursor(items[-1].moment, items[-1].id)
     earlier = stuck_runs(ending.cutoff, ending.timeout).where(
-        RUNS.submission_id == any_uuid(mine), OLDEST_FIRST.within(None, edge)
+        RUNS.submission_id == any_uuid(mine), STUCK_BY_START.within(None, edge)
     )
     return [row.id for row in connection.execute(earlier)]
 

@@ -19,7 +19,7 @@ from maintenance.settings import DRIVER, Settings, settings
 from tasks.expiry import expired_rows
 from tasks.expiry.delete_pass import begin
 from tasks.expiry.expired_rows import DeleteOptions, count_expired, delete_expired
-from tasks.expiry.ranges import TICK, Blocks, BlockWalk, Due, Times, TimeWalk
+from tasks.expiry.ranges import TICK, BlockRange, BlockScan, Due, TimeRange, TimeScan
 from tests.support.crash_server import crash_server
 from tests.support.hooks import at_statement
 from tests.support.runs import run
@@ -232,8 +232,8 @@ def test_the_statements_of_both_ways_read_only_their_stretch(database: Engine) -
     fill_sessions(database, rows=ROWS, due=DUE, shuffled=False)
     due = Due(SESSIONS, NOW)
     for stretch, node in (
-        (Blocks(3, 5), "Tid Range Scan on django_session"),
-        (Times(NOW - 100 * SECOND, NOW), "Scan using django_session_expire_date_a5c62663"),
+        (BlockRange(3, 5), "Tid Range Scan on django_session"),
+        (TimeRange(NOW - 100 * SECOND, NOW), "Scan using django_session_expire_date_a5c62663"),
     ):
         statement = delete(SESSIONS.table).where(stretch.scope(due))
         plan = explained(database, statement)
@@ -243,7 +243,7 @@ def test_the_statements_of_both_ways_read_only_their_stretch(database: Engine) -
 
 def test_whether_a_run_is_active_is_part_of_the_statement_that_deletes(database: Engine) -> None:
     due = Due(CALLBACK_RECEIPTS, NOW)
-    for stretch in (Blocks(0, 1), Times(NOW - DAY, NOW)):
+    for stretch in (BlockRange(0, 1), TimeRange(NOW - DAY, NOW)):
         statement = delete(CALLBACK_RECEIPTS.table).where(stretch.scope(due))
         plan = explained(database, statement)
         assert "Anti Join" in plan or "SubPlan" in plan
@@ -272,8 +272,8 @@ def test_small_batches_and_small_tables_are_walked_by_time(database: Engine) -> 
     engine = engine_for(settings(), JOB)
     fill_sessions(database, rows=ROWS, due=DUE, shuffled=True)
     due = Due(SESSIONS, NOW)
-    assert isinstance(begin(engine, due, 50_000).walk, BlockWalk)
-    assert isinstance(begin(engine, due, 290).walk, TimeWalk)
+    assert isinstance(begin(engine, due, 50_000).walk, BlockScan)
+    assert isinstance(begin(engine, due, 290).walk, TimeScan)
     assert begin(engine, Due(SESSIONS, NOW - 400 * DAY), 50_000).over
 
 

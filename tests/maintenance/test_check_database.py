@@ -18,7 +18,7 @@ from maintenance.checks.database import (
     TABLES,
     database_check,
 )
-from maintenance.checks.finding import Finding, Level, carry_out
+from maintenance.checks.finding import Finding, Severity, carry_out
 from maintenance.database import dispose_engines
 from maintenance.grants import grants
 from maintenance.settings import Settings, load_settings
@@ -134,7 +134,7 @@ def test_an_index_that_is_missing_is_a_warning_with_the_statement_that_makes_it(
     ]
     for statement in statements:
         change(validibot, statement.replace(" CONCURRENTLY", ""))
-    assert found(environment)[INDEXES].level is Level.OK
+    assert found(environment)[INDEXES].level is Severity.OK
 
 
 def test_every_search_that_is_looked_at_is_one_of_declared_columns() -> None:

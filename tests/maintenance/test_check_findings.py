@@ -3,7 +3,7 @@
 import threading
 import time
 
-from maintenance.checks.finding import Check, Finding, Level, carry_out, ok
+from maintenance.checks.finding import Check, Finding, Severity, carry_out, ok
 from maintenance.errors import StorageError
 
 PATIENCE = 0.3
@@ -46,13 +46,13 @@ def test_a_check_that_hangs_is_an_error_and_the_others_are_told() -> None:
     released.set()
     assert waited < 10 * PATIENCE
     assert [(one.name, one.level) for one in findings] == [
-        ("one", Level.ERROR),
-        ("two", Level.ERROR),
-        ("three", Level.OK),
+        ("one", Severity.ERROR),
+        ("two", Severity.ERROR),
+        ("three", Severity.OK),
     ]
     assert findings[0].text == "no answer within 0.3 s"
 
 
 def test_a_finding_is_one_line() -> None:
-    line = str(Finding("database", Level.ERROR, "is away", "start it"))
+    line = str(Finding("database", Severity.ERROR, "is away", "start it"))
     assert line.split() == ["error", "database", "is", "away;", "start", "it"]

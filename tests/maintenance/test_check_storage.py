@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from maintenance.checks.engine import ENGINE, engine_check
-from maintenance.checks.finding import Finding, Level, carry_out
+from maintenance.checks.finding import Finding, Severity, carry_out
 from maintenance.checks.storage import BUCKETS, storage_checks
 from maintenance.settings import Settings, load_settings
 from tests.support.stores import REGION, GcsPlace, S3Place, services
@@ -126,9 +126,9 @@ def test_buckets_are_listed_and_nothing_is_put_into_them(tmp_path: Path) -> None
         (well,) = found(settings_of(tmp_path, **on_s3)).values()
         (absent,) = found(settings_of(tmp_path, **on_gcs, STORAGE_BUCKET=runs.name)).values()
         assert place.held() | runs.held() == set()
-    assert (well.name, well.level) == (BUCKETS, Level.OK)
+    assert (well.name, well.level) == (BUCKETS, Severity.OK)
     assert well.text == f"can be listed: {place.name}"
-    assert absent.level is Level.ERROR
+    assert absent.level is Severity.ERROR
     assert "nobodys-bucket" in absent.text
     assert "docs/operating.md" in absent.action
 
@@ -136,12 +136,12 @@ def test_buckets_are_listed_and_nothing_is_put_into_them(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "level", "words"),
     [
-        ({}, Level.OK, "not configured"),
-        ({"DEPLOYMENT_TARGET": "self_hosted"}, Level.ERROR, "cannot be reached"),
+        ({}, Severity.OK, "not configured"),
+        ({"DEPLOYMENT_TARGET": "self_hosted"}, Severity.ERROR, "cannot be reached"),
     ],
 )
 def test_an_engine_that_is_configured_must_answer(
-    tmp_path: Path, settings: dict[str, str], level: Level, words: str
+    tmp_path: Path, settings: dict[str, str], level: Severity, words: str
 ) -> None:
     host = f"unix://{tmp_path}/engine.sock"
     (finding,) = carry_out([engine_check(settings_of(tmp_path, DOCKER_HOST=host, **settings))])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maintenance.storage.local import LocalStore
-from maintenance.storage.store import ABSENT, Removal, Tree
+from maintenance.storage.store import ABSENT, Deletion, Tree
 from tests.support.trees import entries, make_files, state
 
 
@@ -34,7 +34,7 @@ def outside(tmp_path: Path) -> Path:
 
 def test_a_file_is_deleted_and_counted_with_its_bytes(store: LocalStore, root: Path) -> None:
     make_files(root, ["up/a.json", "up/b.json"])
-    assert store.remove_files(["up/a.json"]) == [Removal(files=1, bytes=len("up/a.json"))]
+    assert store.remove_files(["up/a.json"]) == [Deletion(files=1, bytes=len("up/a.json"))]
     assert entries(root) == {"up/", "up/b.json"}
 
 
@@ -76,7 +76,7 @@ def test_a_key_that_could_leave_the_root_is_refused_and_the_others_go_on(
     refused, done = store.remove_files([key, "up/a.json"])
     assert refused.error is not None
     assert refused.error.startswith("refused: ")
-    assert done == Removal(files=1, bytes=9)
+    assert done == Deletion(files=1, bytes=9)
     assert store.remove_trees([Tree(key)])[0].error == refused.error
     assert state(outside) == before
 
@@ -134,7 +134,7 @@ def test_a_link_in_the_place_of_a_file_goes_as_a_link(
         (root / "up" / name).symlink_to(target)
     before = state(outside)
     keys = [f"up/{name}" for name in ("file", "folder", "dangling", "loop")]
-    assert store.remove_files(keys) == [Removal(files=1)] * 4
+    assert store.remove_files(keys) == [Deletion(files=1)] * 4
     assert state(outside) == before
     assert entries(root) == {"up/", "up/a.json"}
 
@@ -142,14 +142,14 @@ def test_a_link_in_the_place_of_a_file_goes_as_a_link(
 def test_another_name_of_a_file_stays(store: LocalStore, root: Path, outside: Path) -> None:
     (root / "up").mkdir()
     os.link(outside / "a.json", root / "up" / "a.json")
-    assert store.remove_files(["up/a.json"]) == [Removal(files=1, bytes=6)]
+    assert store.remove_files(["up/a.json"]) == [Deletion(files=1, bytes=6)]
     assert (outside / "a.json").read_text() == "a.json"
 
 
 def test_a_directory_in_the_place_of_a_file_is_a_failure(store: LocalStore, root: Path) -> None:
     make_files(root, ["up/folder/a.json", "up/b.json"])
     wrong, right = store.remove_files(["up/folder", "up/b.json"])
-    assert wrong == Removal(error="folder: is a directory where a file was expected")
+    assert wrong == Deletion(error="folder: is a directory where a file was expected")
     assert right.error is None
     assert entries(root) == {"up/", "up/folder/", "up/folder/a.json"}
 
@@ -196,7 +196,7 @@ def test_a_directory_with_another_entry_stays(store: LocalStore, root: Path) -> 
 
 def test_a_file_directly_below_the_root_leaves_the_root(store: LocalStore, root: Path) -> None:
     make_files(root, ["a.json"])
-    assert store.remove_files(["a.json"]) == [Removal(files=1, bytes=6)]
+    assert store.remove_files(["a.json"]) == [Deletion(files=1, bytes=6)]
     assert root.is_dir()
     assert entries(root) == set()
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from maintenance.storage.layout import BUNDLE, Bundle, copied_inputs, whole_bundle
-from maintenance.storage.store import ABSENT, Removal, Store, Tree
+from maintenance.storage.store import ABSENT, Deletion, Store, Tree
 from tests.support.gcs_server import GcsServer
 from tests.support.s3_server import S3Server
 from tests.support.stores import (
@@ -93,7 +93,7 @@ def put(place: Place, *keys: str) -> None:
 
 def test_a_file_is_deleted_and_counted_with_its_bytes(place: Place, store: Store) -> None:
     put(place, "up/a.json", "up/b.json")
-    assert store.remove_files(["up/a.json"]) == [Removal(1, len("private/up/a.json"))]
+    assert store.remove_files(["up/a.json"]) == [Deletion(1, len("private/up/a.json"))]
     assert place.held() == {"private/up/b.json"}
 
 
@@ -315,10 +315,10 @@ def test_all_versions_and_markers_of_a_key_go(
     bucket.put("private/up/ab")
     for key in ("private/up/a", "private/runs/1/2/b"):
         bucket.hide(key)
-    expected = [Removal(12, sum(range(12)))]
+    expected = [Deletion(12, sum(range(12)))]
     assert store.measure_files(["up/a"]) == expected
     assert store.remove_files(["up/a"]) == expected
-    assert store.remove_trees([Tree("runs/1/2")]) == [Removal(24, 24)]
+    assert store.remove_trees([Tree("runs/1/2")]) == [Deletion(24, 24)]
     assert bucket.held() == {"private/up/ab"}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from maintenance.errors import StorageError, TransientStorageError
 from maintenance.storage.bucket import CALLS, MAX_PASSES, BucketStore
-from maintenance.storage.store import ABSENT, Removal, Store, Tree
+from maintenance.storage.store import ABSENT, Deletion, Store, Tree
 from maintenance.transient import is_transient
 from tests.support import gcs_server, s3_server
 from tests.support.faults import Answer, Request
@@ -86,7 +86,7 @@ def test_a_key_that_may_not_be_deleted_fails_alone(place: BucketPlace, store: St
     put(place, *keys)
     cause = deny(place, "private/up/7")
     outcomes = dict(zip(keys, store.remove_files(keys), strict=True))
-    assert outcomes.pop("up/7") == Removal(error=f"up/7: {cause}")
+    assert outcomes.pop("up/7") == Deletion(error=f"up/7: {cause}")
     assert {one.error for one in outcomes.values()} == {None}
     assert {one.files for one in outcomes.values()} == {1}
     assert place.held() == {"private/up/7"}
@@ -115,7 +115,7 @@ def test_a_held_object_fails_alone(servers: tuple[S3Server, GcsServer]) -> None:
         held, gone = store.remove_files(["up/a", "up/b"])
         store.close()
         causes.append(held.error or "")
-        assert (held.files, gone) == (0, Removal(1, len("private/up/b")))
+        assert (held.files, gone) == (0, Deletion(1, len("private/up/b")))
         assert place.held() == {"private/up/a"}
     assert causes[0].startswith("up/a: AccessDenied: ")
     assert "object lock" in causes[0]
@@ -229,7 +229,7 @@ def test_a_bulk_delete_that_is_refused_as_a_whole_is_done_one_by_one(s3: S3Place
     )
     outcomes = store.remove_files(["up/a", "up/b"])
     store.close()
-    assert outcomes == [Removal(error="up/a: AccessDenied: no luck"), Removal(1, 12)]
+    assert outcomes == [Deletion(error="up/a: AccessDenied: no luck"), Deletion(1, 12)]
     assert s3.held() == {"private/up/a"}
 
 
@@ -273,8 +273,8 @@ def test_a_service_without_versions_lists_its_objects(s3: S3Place) -> None:
         s3_server.failure(501, "NotImplemented"),
     )
     store = s3.open("private/", page=3)
-    assert store.remove_files(["up/a", "up/b"]) == [Removal(1, 12), ABSENT]
-    assert store.remove_trees([Tree("runs/1/2")]) == [Removal(7, 7 * len("private/runs/1/2/0"))]
+    assert store.remove_files(["up/a", "up/b"]) == [Deletion(1, 12), ABSENT]
+    assert store.remove_trees([Tree("runs/1/2")]) == [Deletion(7, 7 * len("private/runs/1/2/0"))]
     store.close()
     s3.server.faults.clear()
     assert s3.held() == set()

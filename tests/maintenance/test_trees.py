@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maintenance.storage.local import LocalStore
-from maintenance.storage.store import ABSENT, Removal, Tree
+from maintenance.storage.store import ABSENT, Deletion, Tree
 from maintenance.storage.walk import MAX_DEPTH
 from tests.support.trees import entries, files, make_files, state
 
@@ -64,7 +64,7 @@ def test_a_bundle_goes_with_everything_in_it_and_its_sibling_stays(
 ) -> None:
     mine = {"a", "b/c", "b/d/e", ".hidden", "empty/", "b/empty/"}
     make_files(root, {f"runs/1/2/{path}" for path in mine} | {"runs/1/22/a"})
-    assert store.remove_trees([Tree("runs/1/2")]) == [Removal(4, 10 + 12 + 14 + 16)]
+    assert store.remove_trees([Tree("runs/1/2")]) == [Deletion(4, 10 + 12 + 14 + 16)]
     assert entries(root) == {"runs/", "runs/1/", "runs/1/22/", "runs/1/22/a"}
 
 
@@ -87,8 +87,8 @@ def test_links_inside_a_bundle_go_as_links(store: LocalStore, root: Path, tmp_pa
     for name, target in targets.items():
         (root / "runs/1/2" / name).symlink_to(target)
     before = state(tmp_path / "outside")
-    assert store.measure_trees([Tree("runs/1/2")]) == [Removal(6, len("runs/1/2/a"))]
-    assert store.remove_trees([Tree("runs/1/2")]) == [Removal(6, len("runs/1/2/a"))]
+    assert store.measure_trees([Tree("runs/1/2")]) == [Deletion(6, len("runs/1/2/a"))]
+    assert store.remove_trees([Tree("runs/1/2")]) == [Deletion(6, len("runs/1/2/a"))]
     assert state(tmp_path / "outside") == before
     assert entries(root) == {"runs/"}
 
@@ -100,17 +100,17 @@ def test_a_bundle_that_is_a_link_goes_as_a_link(
     make_files(root, ["runs/1/"])
     (root / "runs/1/2").symlink_to(tmp_path / "outside")
     before = state(tmp_path / "outside")
-    assert store.measure_trees([Tree("runs/1/2")]) == [Removal(1)]
-    assert store.remove_trees([Tree("runs/1/2")]) == [Removal(1)]
+    assert store.measure_trees([Tree("runs/1/2")]) == [Deletion(1)]
+    assert store.remove_trees([Tree("runs/1/2")]) == [Deletion(1)]
     assert state(tmp_path / "outside") == before
     assert entries(root) == {"runs/"}
 
 
 def test_a_file_in_the_place_of_a_bundle_is_a_failure(store: LocalStore, root: Path) -> None:
     make_files(root, ["runs/1/2", "runs/1/3/a"])
-    failure = Removal(error="2: is a file where a directory was expected")
+    failure = Deletion(error="2: is a file where a directory was expected")
     trees = [Tree("runs/1/2"), Tree("runs/1/3")]
-    done = Removal(1, len("runs/1/3/a"))
+    done = Deletion(1, len("runs/1/3/a"))
     assert store.measure_trees(trees) == [failure, done]
     assert store.remove_trees(trees) == [failure, done]
     assert entries(root) == {"runs/", "runs/1/", "runs/1/2"}
@@ -120,8 +120,8 @@ def test_pipes_and_sockets_go_without_being_opened(store: LocalStore, root: Path
     make_files(root, ["runs/1/2/a", "up/b"])
     os.mkfifo(root / "runs/1/2/pipe")
     os.mkfifo(root / "up/pipe")
-    assert store.remove_trees([Tree("runs/1/2")]) == [Removal(2, len("runs/1/2/a"))]
-    assert store.remove_files(["up/pipe"]) == [Removal(1)]
+    assert store.remove_trees([Tree("runs/1/2")]) == [Deletion(2, len("runs/1/2/a"))]
+    assert store.remove_files(["up/pipe"]) == [Deletion(1)]
     assert entries(root) == {"runs/", "up/", "up/b"}
 
 
@@ -263,7 +263,7 @@ def test_entries_that_appear_meanwhile_go_too(store: LocalStore, root: Path) -> 
         return False
 
     (outcome,) = store.remove_trees([Tree("runs/1/2", keep)])
-    assert outcome == Removal(3, len("runs/1/2/a/x" + "runs/1/2/late" + "runs/1/2/a/later"))
+    assert outcome == Deletion(3, len("runs/1/2/a/x" + "runs/1/2/late" + "runs/1/2/a/later"))
     assert entries(root) == {"runs/"}
 
 

@@ -18,11 +18,11 @@ from sqlalchemy import Connection, text
 
 from flows.clear_sessions import clear_sessions
 from flows.purge_expired_submissions import purge_expired_submissions
-from maintenance import schema, stopping
+from maintenance import schema, stop_request
 from maintenance.budget import BatchSizer, SliceBudget
 from maintenance.report import BatchResult, StopReason
 from maintenance.settings import Settings
-from maintenance.stopping import StopRequested, stoppable
+from maintenance.stop_request import StopRequested, stoppable
 from tasks.batching.slices import Batch, work_slice
 from tests.support.hooks import CLAIM, STAMP, at_statement
 from tests.support.runs import run
@@ -67,7 +67,7 @@ def test_a_run_finishes_its_batch_says_what_it_did_and_is_completed_by_the_next(
     assert report.stopped_because is StopReason.CANCELLED
     assert report.summary() == "2 of 2 done, stopped on request"
     assert report.overdue is None
-    assert stopping.stopped_by() is number
+    assert stop_request.stopped_by() is number
     assert run(purge_expired_submissions, as_of=NOW).done == 7
     assert validibot.purged() == due
 
@@ -96,7 +96,7 @@ def terminated_while_waiting() -> Iterator[threading.Event]:
 
     def watch() -> None:
         while not over.wait(0.05):
-            if stopping._request.waiting:
+            if stop_request._request.waiting:
                 sent.set()
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
@@ -236,18 +236,18 @@ def wait_for_sleeper(validibot: Validibot, *, there: bool = True) -> None:
 def test_a_request_ends_with_its_run() -> None:
     with stoppable():
         signal.raise_signal(signal.SIGTERM)
-        assert stopping.requested() is signal.SIGTERM
+        assert stop_request.requested() is signal.SIGTERM
         with pytest.raises(StopRequested):
-            stopping.check()
-    assert stopping.requested() is None
-    stopping.check()
+            stop_request.check()
+    assert stop_request.requested() is None
+    stop_request.check()
 
 
 def test_the_handlers_of_before_are_put_back() -> None:
-    before = [signal.getsignal(number) for number in stopping.SIGNALS]
+    before = [signal.getsignal(number) for number in stop_request.SIGNALS]
     with stoppable():
         assert signal.getsignal(signal.SIGTERM) is not before[0]
-    assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
+    assert [signal.getsignal(number) for number in stop_request.SIGNALS] == before
 
 
 def test_a_signal_that_is_ignored_stays_so_but_for_the_one_of_the_worker() -> None:
@@ -257,10 +257,10 @@ def test_a_signal_that_is_ignored_stays_so_but_for_the_one_of_the_worker() -> No
     try:
         with stoppable():
             signal.raise_signal(signal.SIGINT)
-            assert stopping.requested() is None
+            assert stop_request.requested() is None
             for _ in range(3):
                 signal.raise_signal(signal.SIGUSR1)
-            assert stopping.requested() is signal.SIGUSR1
+            assert stop_request.requested() is signal.SIGUSR1
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     finally:
         for number, handler in before.items():

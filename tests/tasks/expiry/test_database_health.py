@@ -15,7 +15,14 @@ from sqlalchemy import URL, Engine, create_engine, text
 from flows.clear_sessions import clear_sessions
 from maintenance import schema
 from maintenance.settings import DRIVER, Settings
-from tasks.expiry.database_health import SLOW_WAITERS, STOP_WAITERS, Level, judge_lag, look, worst
+from tasks.expiry.database_health import (
+    SLOW_WAITERS,
+    STOP_WAITERS,
+    HealthLevel,
+    judge_lag,
+    look,
+    worst,
+)
 from tests.support.hooks import at_statement
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
@@ -23,7 +30,7 @@ from tests.support.validibot import DAY, NOW, Validibot
 TABLE = "django_session"
 
 
-def signals(engine: Engine) -> dict[str, Level]:
+def signals(engine: Engine) -> dict[str, HealthLevel]:
     return {signal.name: signal.level for signal in look(engine, TABLE)}
 
 
@@ -57,19 +64,19 @@ def waiting(url: URL, sessions: int) -> Iterator[None]:
 
 
 def test_a_healthy_database_is_normal_in_every_way(database: Engine) -> None:
-    assert set(signals(database).values()) == {Level.NORMAL}
+    assert set(signals(database).values()) == {HealthLevel.NORMAL}
 
 
 @pytest.mark.parametrize(
     ("sessions", "level"),
     [
-        (SLOW_WAITERS - 1, Level.NORMAL),
-        (SLOW_WAITERS, Level.SLOW_DOWN),
-        (STOP_WAITERS, Level.STOP),
+        (SLOW_WAITERS - 1, HealthLevel.NORMAL),
+        (SLOW_WAITERS, HealthLevel.SLOW_DOWN),
+        (STOP_WAITERS, HealthLevel.STOP),
     ],
 )
 def test_sessions_that_wait_for_locks_are_counted(
-    database: Engine, database_url: URL, sessions: int, level: Level
+    database: Engine, database_url: URL, sessions: int, level: HealthLevel
 ) -> None:
     with waiting(database_url, sessions):
         assert signals(database)["lock waits"] is level
@@ -84,7 +91,7 @@ def test_who_waits_for_an_advisory_lock_is_not_counted(database: Engine, databas
             query = "SELECT pg_advisory_xact_lock(1)"
             threads.append(Thread(target=waiter.execute, args=(query,)))
             threads[-1].start()
-        assert signals(database)["lock waits"] is Level.NORMAL
+        assert signals(database)["lock waits"] is HealthLevel.NORMAL
         holder.rollback()
         for thread in threads:
             thread.join(10)
@@ -94,13 +101,13 @@ def test_a_vacuum_of_a_table_past_its_age_means_stop(database: Engine, database_
     lock = "LOCK TABLE django_session IN SHARE UPDATE EXCLUSIVE MODE"
     with psycopg.connect(address(database_url)) as vacuum:
         vacuum.execute(lock)
-        assert signals(database)["wraparound vacuum"] is Level.NORMAL
+        assert signals(database)["wraparound vacuum"] is HealthLevel.NORMAL
     with database.begin() as connection:
         connection.execute(text(f"ALTER TABLE {TABLE} SET (autovacuum_freeze_max_age = 100000)"))
     burn_transactions(database_url)
     with psycopg.connect(address(database_url)) as vacuum:
         vacuum.execute(lock)
-        assert signals(database)["wraparound vacuum"] is Level.STOP
+        assert signals(database)["wraparound vacuum"] is HealthLevel.STOP
 
 
 def burn_transactions(url: URL) -> None:
@@ -120,16 +127,21 @@ def burn_transactions(url: URL) -> None:
 @pytest.mark.parametrize(
     ("hidden", "replay", "flush", "level"),
     [
-        (0, None, None, Level.NORMAL),
-        (0, 9.9, 9.9, Level.NORMAL),
-        (0, 10.0, 0.0, Level.SLOW_DOWN),
-        (0, 3600.0, 1.0, Level.SLOW_DOWN),  # a standby that is late on purpose never means stop
-        (0, 60.0, 60.0, Level.STOP),
-        (1, None, None, Level.NOT_AVAILABLE),
+        (0, None, None, HealthLevel.NORMAL),
+        (0, 9.9, 9.9, HealthLevel.NORMAL),
+        (0, 10.0, 0.0, HealthLevel.SLOW_DOWN),
+        (
+            0,
+            3600.0,
+            1.0,
+            HealthLevel.SLOW_DOWN,
+        ),  # a standby that is late on purpose never means stop
+        (0, 60.0, 60.0, HealthLevel.STOP),
+        (1, None, None, HealthLevel.NOT_AVAILABLE),
     ],
 )
 def test_lag_is_judged_by_what_a_standby_has_stored_and_replayed(
-    hidden: int, replay: float | None, flush: float | None, level: Level
+    hidden: int, replay: float | None, flush: float | None, level: HealthLevel
 ) -> None:
     assert judge_lag(hidden, replay, flush).level is level
 
@@ -150,12 +162,12 @@ def unprivileged(database: Engine, database_url: URL) -> Iterator[Engine]:
 def test_a_role_without_rights_sees_all_but_the_lag_of_standbys(
     unprivileged: Engine, database: Engine, database_url: URL, tmp_path: Path
 ) -> None:
-    assert set(signals(unprivileged).values()) == {Level.NORMAL}
+    assert set(signals(unprivileged).values()) == {HealthLevel.NORMAL}
     with receiver(database, database_url, tmp_path):
         found = signals(unprivileged)
-        assert signals(database)["replication lag"] is Level.NORMAL
-    assert found.pop("replication lag") is Level.NOT_AVAILABLE
-    assert set(found.values()) == {Level.NORMAL}
+        assert signals(database)["replication lag"] is HealthLevel.NORMAL
+    assert found.pop("replication lag") is HealthLevel.NOT_AVAILABLE
+    assert set(found.values()) == {HealthLevel.NORMAL}
 
 
 @contextmanager
@@ -188,11 +200,11 @@ def test_a_view_that_the_role_may_not_read_makes_its_signals_not_available(
     with database.begin() as connection:
         connection.execute(text("REVOKE SELECT ON pg_locks FROM PUBLIC"))
     assert signals(unprivileged) == {
-        "replication lag": Level.NORMAL,
-        "lock waits": Level.NOT_AVAILABLE,
-        "wraparound vacuum": Level.NOT_AVAILABLE,
+        "replication lag": HealthLevel.NORMAL,
+        "lock waits": HealthLevel.NOT_AVAILABLE,
+        "wraparound vacuum": HealthLevel.NOT_AVAILABLE,
     }
-    assert worst(look(unprivileged, TABLE)) is Level.NORMAL
+    assert worst(look(unprivileged, TABLE)) is HealthLevel.NORMAL
 
 
 def test_a_run_slows_down_while_many_sessions_wait_and_says_when_and_why(

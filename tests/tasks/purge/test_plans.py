@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from demo.sample import SampleSpec, load_sample
 from maintenance.cutoff import Cutoff
-from tasks.batching.row_changes import Change, Removal
+from tasks.batching.row_changes import RowDeletion, RowUpdate
 from tasks.purge import output_selection as due_outputs
 from tasks.purge import submission_selection as due_submissions
 from tasks.purge.output_rows import OutputItem, output_changes, read_outputs
@@ -88,7 +88,7 @@ def test_every_change_of_a_purge_finds_its_rows_by_an_index(filled: Engine) -> N
         outputs = [OutputItem(*row) for row in connection.execute(runs)]
         read_outputs(connection, outputs)
     assert len(items) == len(outputs) == ROWS
-    changes: list[Change | Removal] = [
+    changes: list[RowUpdate | RowDeletion] = [
         *purge_changes(items, redact_traces=True),
         *output_changes(outputs, redact_traces=True),
     ]

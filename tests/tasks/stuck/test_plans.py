@@ -11,12 +11,12 @@ from sqlalchemy import Connection, Engine, event
 
 from demo.sample import SampleSpec, load_sample
 from maintenance.cutoff import Cutoff
-from tasks.batching.keyset import Place
+from tasks.batching.keyset import KeysetCursor
 from tasks.stuck.follow_up import execution_ids_of
 from tasks.stuck.preview import preview_end, preview_finish
 from tasks.stuck.rows import end_runs, lock_attempts, read_stuck
 from tasks.stuck.selection import (
-    OLDEST_FIRST,
+    STUCK_BY_START,
     claimable,
     count_of_stuck,
     stuck_runs,
@@ -60,10 +60,10 @@ def plans_of(engine: Engine) -> Iterator[list[str]]:
 
 
 def test_what_hangs_is_found_by_its_status_and_its_attempts_by_their_step(filled: Engine) -> None:
-    place = Place(NOW - DAY, UUID(int=0))
+    place = KeysetCursor(NOW - DAY, UUID(int=0))
     pages = [
         claimable(AS_OF, TIMEOUT).limit(ROWS),
-        claimable(AS_OF, TIMEOUT).where(OLDEST_FIRST.after(place)).limit(ROWS),
+        claimable(AS_OF, TIMEOUT).where(STUCK_BY_START.after(place)).limit(ROWS),
         stuck_runs(AS_OF, TIMEOUT).limit(ROWS),
         count_of_stuck(AS_OF, TIMEOUT),
         without_start(AS_OF).limit(ROWS),

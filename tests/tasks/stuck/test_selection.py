@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 from maintenance import schema
 from maintenance.cutoff import Cutoff
 from maintenance.schema.vocabulary import ACTIVE_ATTEMPT_STATES, AttemptState, RunStatus
-from tasks.batching.keyset import Place
-from tasks.stuck.selection import OLDEST_FIRST, count_of_stuck, stuck_runs, without_start
+from tasks.batching.keyset import KeysetCursor
+from tasks.stuck.selection import STUCK_BY_START, count_of_stuck, stuck_runs, without_start
 from tests.support.stuck import CUTOFF, MINUTE, TIMEOUT, Hanging
 from tests.support.validibot import DAY, NOW, TICK, Validibot
 
@@ -122,9 +122,9 @@ def test_the_oldest_come_first_and_a_page_follows_the_other(
     place = None
     with database.connect() as connection:
         for _ in range(3):
-            page = stuck_runs(AS_OF, TIMEOUT).where(OLDEST_FIRST.after(place)).limit(2)
+            page = stuck_runs(AS_OF, TIMEOUT).where(STUCK_BY_START.after(place)).limit(2)
             pages.append(connection.execute(page).all())
-            place = Place(pages[-1][-1].moment, pages[-1][-1].id) if pages[-1] else place
+            place = KeysetCursor(pages[-1][-1].moment, pages[-1][-1].id) if pages[-1] else place
     assert [len(page) for page in pages] == [2, 2, 0]
     assert [row.id for page in pages for row in page] == expected
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event, text
 from maintenance import schema
 from maintenance.settings import Settings
 from maintenance.storage.layout import Stores, open_stores
-from tasks.batching.keyset import Place
+from tasks.batching.keyset import KeysetCursor
 from tasks.stuck import finalization as finalizing
 from tasks.stuck.finalization import Unfinished, finalize, unfinished_runs
 from tests.support.timed_out import timed_out_run
@@ -26,7 +26,7 @@ def stores(environment: Settings) -> Iterator[Stores]:
 def pages(engine: Engine, limit: int, as_of: datetime = NOW) -> list[Unfinished]:
     """All pages, to the one that says that it is the last."""
     found: list[Unfinished] = []
-    place: Place | None = None
+    place: KeysetCursor | None = None
     with engine.connect() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
         while not (found and found[-1].exhausted):
