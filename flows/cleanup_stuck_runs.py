@@ -13,15 +13,14 @@ from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import settings
 from tasks.preflight import choose_run_cutoff
-from tasks.retrying import TEN_MINUTES
 from tasks.stuck.runs import (
     StuckOptions,
     count_stuck_runs,
-    end_stuck_runs,
     find_runs_without_start,
-    finish_ended_runs,
+    follow_up_earlier_runs,
+    preview_earlier_runs,
     preview_stuck_runs,
-    preview_unfinished_runs,
+    time_out_stuck_runs,
 )
 
 JOB = "cleanup-stuck-runs"
@@ -69,8 +68,7 @@ def cleanup_stuck_runs(
         max_batches: Stop after so many batches; at least 1. Empty: no limit.
     """
     current = settings()
-    choose = choose_run_cutoff.with_options(retry_delay_seconds=TEN_MINUTES)
-    cutoff = choose(JOB, as_of, dry_run=dry_run)
+    cutoff = choose_run_cutoff(JOB, as_of, dry_run=dry_run)
     budget = Budget(time_budget or current.time_budget(TIME_BUDGET), max_batches)
     timeout = timedelta(minutes=timeout_minutes)
     options = StuckOptions(JOB, batch_size or current.batch_size, timeout)
@@ -78,15 +76,15 @@ def cleanup_stuck_runs(
     if dry_run:
         with published(report):
             drain(preview_stuck_runs, cutoff, options, report, budget)
-            drain(preview_unfinished_runs, cutoff, options, report, budget)
+            drain(preview_earlier_runs, cutoff, options, report, budget)
             report.warnings += find_runs_without_start(cutoff, options)
         return finish(report)
     with guard(current, JOB, run_id()) as held:
         if not held.acquired:
             return skip(report, held)
         with published(report):
-            drain(end_stuck_runs, cutoff, options, report, budget, held)
-            drain(finish_ended_runs, cutoff, options, report, budget, held)
+            drain(time_out_stuck_runs, cutoff, options, report, budget, held)
+            drain(follow_up_earlier_runs, cutoff, options, report, budget, held)
             report.overdue = count_stuck_runs(cutoff, options)
             report.warnings += find_runs_without_start(cutoff, options)
     return finish(report)

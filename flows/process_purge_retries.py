@@ -19,7 +19,7 @@ from tasks.purge.queued_submissions import (
     preview_unqueued,
     purge_queued,
 )
-from tasks.retrying import FIVE_MINUTES
+from tasks.retrying import SHORT_BACKOFF
 
 JOB = "process-purge-retries"
 SCHEDULE = "*/5 * * * *"
@@ -58,7 +58,7 @@ def process_purge_retries(
         max_batches: Stop after so many batches; at least 1. Empty: no limit.
     """
     current = settings()
-    choose = choose_run_cutoff.with_options(retry_delay_seconds=FIVE_MINUTES)
+    choose = choose_run_cutoff.with_options(retry_delay_seconds=SHORT_BACKOFF)
     cutoff = choose(JOB, as_of, dry_run=dry_run)
     budget = Budget(time_budget or current.time_budget(TIME_BUDGET), max_batches)
     options = PurgeOptions(JOB, batch_size or current.batch_size)

@@ -116,6 +116,6 @@ def test_times_that_cannot_be_calculated_with_stop_nobody(
 
 
 def test_2_9_a_transient_error_is_tried_again_as_in_the_ten_minute_jobs() -> None:
-    for name in ("end_stuck_runs", "finish_ended_runs", "count_stuck_runs"):
+    for name in ("time_out_stuck_runs", "follow_up_earlier_runs", "count_stuck_runs"):
         task = getattr(stuck_runs, name)
         assert (task.retries, task.retry_delay_seconds) == (3, [60, 120, 240])
