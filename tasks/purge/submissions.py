@@ -10,6 +10,7 @@ from maintenance.report import BatchResult, Overdue
 from maintenance.schema import submissions
 from maintenance.settings import settings
 from tasks.batching.keyset import BlockCursor, KeysetCursor
+from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_block
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
@@ -97,6 +98,11 @@ def purge_submissions(
 
 @task(name="count overdue submissions", **TASK_OPTIONS)
 def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
+    """Count what `overdue_submissions` counts, as a step of a run."""
+    return overdue_submissions(cutoff, options.job)
+
+
+def overdue_submissions(cutoff: Cutoff, job: str) -> Overdue:
     """Return the submissions that are past their deadline and still have content.
 
     Raises:
@@ -105,7 +111,4 @@ def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
     query = select(func.count(), func.min(submissions.c.expires_at)).where(
         overdue(cutoff.as_of), finite_policy(), no_active_run()
     )
-    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, oldest = connection.execute(query).one()
-    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
-    return Overdue(rows=rows, oldest_age_seconds=age)
+    return count_overdue_rows(query, cutoff, job)
