@@ -34,7 +34,7 @@ def test_runs_without_a_start_are_named_and_left(hanging: Hanging) -> None:
         report = clean(dry_run=dry_run)
         (warning,) = report.warnings
         assert warning.startswith("22 runs are RUNNING without a start and without a deadline")
-        named = set(warning.partition("ended: ")[2].removesuffix(", ...").split(", "))
+        named = set(warning.partition("timed out: ")[2].removesuffix(", ...").split(", "))
         assert len(named) == 20
         assert named < unknown
         assert (report.selected, report.failed) == (0, 0)
