@@ -68,8 +68,7 @@ def _each(
             outcomes[item_id] += deletion
     files = [(item.id, key) for item in items for key in item.file_keys]
     keys = [key for _, key in files]
-    private = stores.private
-    found = private.measure_files(keys) if measure else private.remove_files(keys)
+    found = stores.measure_files(keys) if measure else stores.remove_files(keys)
     for (item_id, _), deletion in zip(files, found, strict=True):
         outcomes[item_id] += deletion
     return outcomes

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
@@ -10,6 +10,7 @@ from maintenance.budget import BatchSizer
 from maintenance.database import engine_for
 from maintenance.settings import settings
 from maintenance.storage.layout import Stores, open_stores
+from maintenance.storage.missing import FileCount
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class PurgeOptions:
         job: the job's name, which its database connections carry.
         batch_size: most items of a batch.
         retry_failed: also select items that wait for their next attempt after a failure.
+        files: counts the files that the rows of the run name, over all its slices.
     """
 
     job: str
     batch_size: int
     retry_failed: bool = False
+    files: FileCount = field(default_factory=FileCount, compare=False)
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,17 @@ class Purge:
 
 
 @contextmanager
-def open_purge(options: PurgeOptions) -> Iterator[Purge]:
+def open_purge(options: PurgeOptions, *, dry_run: bool = False) -> Iterator[Purge]:
     """Open what a purge needs, as the settings say, for the length of the block.
 
     Raises:
-        StorageError: a storage root is missing.
+        StorageError: a storage root is missing, or not the application's.
     """
     current = settings()
-    with open_stores(current) as stores:
+    engine = engine_for(current, options.job)
+    with open_stores(current, engine, write=not dry_run, count=options.files) as stores:
         yield Purge(
-            engine_for(current, options.job),
+            engine,
             stores,
             current.redact_input_traces,
             with_uris=current.data_storage_backend != "local",

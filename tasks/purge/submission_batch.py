@@ -75,6 +75,7 @@ def _purge(
         result.rows_by_table = apply_changes(connection, changes)
     result.rows_by_table.update(apply_changes(connection, _queue_changes(parts, deadline)))
     result.done = len(gone)
+    purge.stores.verify()
     return result
 
 
