@@ -14,22 +14,19 @@ from flows.run.run import Run
 from maintenance.report import Report
 from maintenance.settings import settings
 from tasks.preflight import choose_run_cutoff
-from tasks.retrying import TEN_MINUTES
 from tasks.stuck.runs import (
     StuckOptions,
     count_stuck_runs,
-    end_stuck_runs,
     find_runs_without_start,
-    finish_ended_runs,
+    follow_up_earlier_runs,
     overdue_stuck_runs,
+    preview_earlier_runs,
     preview_stuck_runs,
-    preview_unfinished_runs,
+    time_out_stuck_runs,
 )
 
 DEFAULT_MINUTES = 30
 TimeoutMinutes = Annotated[int, Field(ge=1, le=43_200)]
-
-choose_cutoff = choose_run_cutoff.with_options(retry_delay_seconds=TEN_MINUTES)
 
 
 @flow(name="cleanup-stuck-runs", validate_parameters=True)
@@ -72,7 +69,7 @@ def cleanup_stuck_runs(
     """
     timeout = timedelta(minutes=timeout_minutes)
     options = StuckOptions(JOB.name, batch_size or settings().batch_size, timeout)
-    cutoff = choose_cutoff(JOB.name, as_of, dry_run=dry_run)
+    cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
     run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
     run.report.cutoff = cutoff.as_of - timeout
     return perform(run, preview=_preview, work=_work)
@@ -80,13 +77,13 @@ def cleanup_stuck_runs(
 
 def _preview(run: Run) -> None:
     run.drain(preview_stuck_runs)
-    run.drain(preview_unfinished_runs)
+    run.drain(preview_earlier_runs)
     run.report.warnings += find_runs_without_start(run.cutoff, run.options)
 
 
 def _work(run: Run) -> None:
-    run.drain(end_stuck_runs)
-    run.drain(finish_ended_runs)
+    run.drain(time_out_stuck_runs)
+    run.drain(follow_up_earlier_runs)
     run.report.overdue = count_stuck_runs(run.cutoff, run.options)
     run.report.warnings += find_runs_without_start(run.cutoff, run.options)
 

@@ -20,9 +20,9 @@ from tasks.purge.queued_submissions import (
     preview_unqueued,
     purge_queued,
 )
-from tasks.retrying import FIVE_MINUTES
+from tasks.retrying import SHORT_BACKOFF
 
-choose_cutoff = choose_run_cutoff.with_options(retry_delay_seconds=FIVE_MINUTES)
+choose_cutoff = choose_run_cutoff.with_options(retry_delay_seconds=SHORT_BACKOFF)
 
 
 @flow(name="process-purge-retries", validate_parameters=True)

@@ -12,7 +12,7 @@ from maintenance.report import Report
 from maintenance.settings import settings
 from tasks.preflight import choose_run_cutoff
 from tasks.purge.options import PurgeOptions
-from tasks.purge.submission_previews import preview_overdue, preview_undated
+from tasks.purge.submission_preview import preview_overdue, preview_undated
 from tasks.purge.submissions import (
     count_overdue,
     overdue_submissions,

@@ -26,7 +26,7 @@ from tasks.orphaned_containers import (
     find_orphans,
     remove_orphans,
 )
-from tasks.retrying import TEN_MINUTES, only_transient
+from tasks.retrying import BACKOFF, only_transient
 from tests.support.docker_engine import Containers
 from tests.support.odd_engine import HANG, ID, closed_port, odd_engine, silent
 from tests.support.runs import attempts_of, run
@@ -100,7 +100,7 @@ def test_7_an_engine_that_cannot_be_reached_fails_the_run_with_a_clear_message(
 def test_2_9_an_engine_that_is_away_gets_four_attempts_as_the_ten_minute_jobs_have_them() -> None:
     assert attempts_of(EngineUnavailable("away")) == 4
     for task in TASKS:
-        assert (task.retries, task.retry_delay_seconds) == (3, TEN_MINUTES)
+        assert (task.retries, task.retry_delay_seconds) == (3, BACKOFF)
         assert task.retry_condition_fn is only_transient
 
 
