@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from deployments.settings import DeploymentSettings
 from flows.jobs import JOBS
 from maintenance.settings import Settings
@@ -12,18 +10,11 @@ from maintenance.settings import Settings
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
 def test_the_readme_lists_every_job_with_its_schedule() -> None:
     rows = dict(re.findall(r"^\| `([a-z-]+)/default` \| [^`|]*`([^`]+)` \|", README, re.MULTILINE))
     assert rows == {name: job.schedule for name, job in JOBS.items()}
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
 
 
 def test_the_commands_of_the_readme_exist() -> None:
