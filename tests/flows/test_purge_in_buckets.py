@@ -172,8 +172,8 @@ def test_a_bucket_that_is_not_there_fails_the_run_at_once(
     validibot: Validibot, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submission(validibot, cloud, 1)
-    monkeypatch.setenv("STORAGE_BUCKET", "nobodys-bucket")
+    monkeypatch.setenv("STORAGE_BUCKET", "absent-bucket")
     settings_module.settings.cache_clear()
-    with pytest.raises(StorageError, match="nobodys-bucket/private/ cannot be listed"):
+    with pytest.raises(StorageError, match="absent-bucket/private/ cannot be listed"):
         run(purge_expired_submissions, as_of=NOW)
     assert validibot.purged() == set()
