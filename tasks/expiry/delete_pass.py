@@ -167,7 +167,7 @@ class DeletePass:
         return self._came_to(replace(after, size=self.sizer.size), result)
 
     def _came_to(self, progress: Progress, result: BatchResult) -> Batch[Progress]:
-        result.throttled = self._pace.take_changes()
+        result.throttled_because = self._pace.take_changes()
         reached = replace(progress, health=self._pace.health)
         return Batch(result, reached, exhausted=reached.over)
 

@@ -134,7 +134,7 @@ def result_of(due: Due, rows: int, oldest: datetime | None, newest: datetime | N
     if not rows:
         return BatchResult()
     result = BatchResult(selected=rows, done=rows, oldest=oldest, newest=newest)
-    result.rows[due.expiring.table.name] = rows
+    result.rows_by_table[due.expiring.table.name] = rows
     return result
 
 
