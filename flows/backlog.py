@@ -20,7 +20,7 @@ from flows import (
     purge_expired_submissions,
 )
 from maintenance.access import ACCESS
-from maintenance.catalogue import check_columns
+from maintenance.catalogue import check_schema
 from maintenance.containers.engine import why_no_engine
 from maintenance.cutoff import Cutoff
 from maintenance.database import database_clock, engine_for, transaction
@@ -102,7 +102,7 @@ def _count(job: str, cutoff: Cutoff) -> Backlog:
     work = WORK[job]
     try:
         with transaction(engine_for(settings(), job), read_only=True) as connection:
-            check_columns(connection, ACCESS[job])
+            check_schema(connection, ACCESS[job], writes=False)
         overdue = work.count(cutoff)
     except MaintenanceError as error:
         return Backlog(problem=" ".join(str(error).split()))

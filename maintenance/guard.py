@@ -37,7 +37,7 @@ HOLDER = text(
 
 logger = logging.getLogger(__name__)
 
-_held: set[str] = set()
+_held: dict[str, "Guard"] = {}
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,16 @@ def is_held(job: str) -> bool:
     return job in _held
 
 
+def check_held(job: str) -> None:
+    """Check that this process still holds the job's guard, if it has acquired it.
+
+    Raises:
+        GuardLost: its connection is gone, so another run may have acquired it.
+    """
+    if job in _held:
+        _held[job].check()
+
+
 @contextmanager
 def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Guard]:
     """Try to acquire the job's lock, without waiting, for the duration of the block.
@@ -120,14 +130,14 @@ def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Gu
         connection = engine.connect()
     except DBAPIError as error:
         raise translate(error) from None
-    ours: set[str] = set()
     try:
         found = _acquire(connection, job)
-        ours = {job} if found.acquired else ours
-        _held.update(ours)
+        if found.acquired:
+            _held[job] = found
         yield found
     finally:
-        _held.difference_update(ours)
+        if job in _held and _held[job].connection is connection:
+            del _held[job]
         try:
             connection.close()
         except DBAPIError as error:
