@@ -84,11 +84,6 @@ class Guard:
             raise GuardLost(message) from None
 
 
-def is_held(job: str) -> bool:
-    """Return whether this process holds the job's guard."""
-    return job in _held
-
-
 def check_held(job: str) -> None:
     """Check that this process still holds the job's guard, if it has acquired it.
 

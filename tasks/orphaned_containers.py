@@ -33,9 +33,7 @@ from maintenance.settings import settings
 from tasks.batching.arrays import any_uuid
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import block_sizer
-from tasks.retrying import TASK_OPTIONS, TEN_MINUTES
-
-OPTIONS = {**TASK_OPTIONS, "retry_delay_seconds": TEN_MINUTES}
+from tasks.retrying import TASK_OPTIONS
 
 STOP_GRACE_SECONDS = 10.0
 """Time that a container has to exit before it is killed."""
@@ -113,7 +111,7 @@ def choose_cutoff_or_own_clock(job: str, as_of: datetime | None, *, dry_run: boo
         return Start(choose_cutoff(as_of, datetime.now(UTC), dry_run=dry_run), str(error))
 
 
-@task(name="find orphaned containers", **OPTIONS)
+@task(name="find orphaned containers", **TASK_OPTIONS)
 def find_orphans(cutoff: Cutoff, options: OrphanOptions) -> Selection:
     """Return the containers to remove, oldest first, from one list of the container engine.
 
@@ -124,7 +122,7 @@ def find_orphans(cutoff: Cutoff, options: OrphanOptions) -> Selection:
     return _choose(cutoff, options)
 
 
-@task(name="remove orphaned containers", **OPTIONS)
+@task(name="remove orphaned containers", **TASK_OPTIONS)
 def remove_orphans(
     _cutoff: Cutoff, cursor: int | None, share: SliceBudget, work: OrphanWork
 ) -> Slice[int]:
@@ -148,8 +146,13 @@ def remove_orphans(
         return work_slice(one_batch, cursor, share, block_sizer())
 
 
-@task(name="count orphaned containers", **OPTIONS)
+@task(name="count orphaned containers", **TASK_OPTIONS)
 def count_orphans(cutoff: Cutoff, options: OrphanOptions) -> Overdue:
+    """Count what `overdue_containers` counts, as a step of a run."""
+    return overdue_containers(cutoff, options)
+
+
+def overdue_containers(cutoff: Cutoff, options: OrphanOptions) -> Overdue:
     """Return how many orphans are left, and the age of the oldest.
 
     Raises:

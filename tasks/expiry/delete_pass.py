@@ -166,7 +166,7 @@ class DeletePass:
         return self._batch_of(replace(after, size=self.sizer.size), result)
 
     def _batch_of(self, progress: Progress, result: BatchResult) -> Batch[Progress]:
-        result.throttled = self._throttle.take_changes()
+        result.throttled_because = self._throttle.take_changes()
         reached = replace(progress, health=self._throttle.health)
         return Batch(result, reached, exhausted=reached.finished)
 

@@ -145,6 +145,13 @@ def preview_expired(
 
 @task(name="count expired rows", **TASK_OPTIONS)
 def count_expired(cutoff: Cutoff, options: DeleteOptions, reached: Progress | None) -> Overdue:
+    """Count what `overdue_rows` counts, as a step of a run."""
+    return overdue_rows(cutoff, options, reached)
+
+
+def overdue_rows(
+    cutoff: Cutoff, options: DeleteOptions, reached: Progress | None = None
+) -> Overdue:
     """Return the expired rows that are still there.
 
     Only rows that the pass left behind and rows that it has not reached are counted; `reached` is

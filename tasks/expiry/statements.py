@@ -192,5 +192,5 @@ def _result(due: Due, rows: int, oldest: str | None, newest: str | None) -> Batc
     result = BatchResult(
         selected=rows, done=rows, oldest=as_datetime(oldest), newest=as_datetime(newest)
     )
-    result.rows[due.expiring.table.name] = rows
+    result.rows_by_table[due.expiring.table.name] = rows
     return result

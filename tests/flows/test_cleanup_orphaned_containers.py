@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
-from flows.cleanup_orphaned_containers import GRACE_SECONDS, JOB, cleanup_orphaned_containers
+from flows.cleanup_orphaned_containers import GRACE_SECONDS, cleanup_orphaned_containers
 from maintenance import schema
 from maintenance import settings as settings_module
 from maintenance.budget import SliceBudget
@@ -38,6 +38,7 @@ from tests.support.validibot import Validibot
 
 pytestmark = pytest.mark.docker
 
+JOB = cleanup_orphaned_containers.name
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)

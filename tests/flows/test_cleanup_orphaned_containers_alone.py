@@ -11,7 +11,7 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 
 from flows import cleanup_orphaned_containers as module
-from flows.cleanup_orphaned_containers import JOB, cleanup_orphaned_containers
+from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
 from flows.run.offline import without_server
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
@@ -26,12 +26,13 @@ from tasks.orphaned_containers import (
     find_orphans,
     remove_orphans,
 )
-from tasks.retrying import TEN_MINUTES, only_transient
+from tasks.retrying import BACKOFF, only_transient
 from tests.support.docker_engine import Containers
 from tests.support.odd_engine import HANG, ID, closed_port, odd_engine, silent
 from tests.support.runs import attempts_of, run
 from tests.support.validibot import Validibot
 
+JOB = cleanup_orphaned_containers.name
 HOUR = timedelta(hours=1)
 NOWHERE = "postgresql://nobody:top-secret@127.0.0.1:1/none"
 TASKS = (find_orphans, remove_orphans, count_orphans)
@@ -39,7 +40,7 @@ TASKS = (find_orphans, remove_orphans, count_orphans)
 
 @pytest.fixture(autouse=True)
 def _environment(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test here runs against its own database, and does not wait between attempts."""
+    """Every test here has its own database, and does not wait between attempts."""
     for task in TASKS:
         name = str(task.fn.__name__)
         monkeypatch.setattr(module, name, task.with_options(retry_delay_seconds=0))
@@ -99,7 +100,7 @@ def test_7_an_engine_that_cannot_be_reached_fails_the_run_with_a_clear_message(
 def test_2_9_an_engine_that_is_away_gets_four_attempts_as_the_ten_minute_jobs_have_them() -> None:
     assert attempts_of(EngineUnavailable("away")) == 4
     for task in TASKS:
-        assert (task.retries, task.retry_delay_seconds) == (3, TEN_MINUTES)
+        assert (task.retries, task.retry_delay_seconds) == (3, BACKOFF)
         assert task.retry_condition_fn is only_transient
 
 
