@@ -37,6 +37,8 @@ HOLDER = text(
 
 logger = logging.getLogger(__name__)
 
+_held: dict[str, "Guard"] = {}
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -82,6 +84,16 @@ class Guard:
             raise GuardLost(message) from None
 
 
+def check_held(job: str) -> None:
+    """Check that this process still holds the job's guard, if it has acquired it.
+
+    Raises:
+        GuardLost: its connection is gone, so another run may have acquired it.
+    """
+    if job in _held:
+        _held[job].check()
+
+
 @contextmanager
 def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Guard]:
     """Try to acquire the job's lock, without waiting, for the duration of the block.
@@ -114,8 +126,13 @@ def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Gu
     except DBAPIError as error:
         raise translate(error) from None
     try:
-        yield _acquire(connection, job)
+        found = _acquire(connection, job)
+        if found.acquired:
+            _held[job] = found
+        yield found
     finally:
+        if job in _held and _held[job].connection is connection:
+            del _held[job]
         try:
             connection.close()
         except DBAPIError as error:
