@@ -1,7 +1,7 @@
-"""Preflight of the storage: every root is there, can be read, and can be written.
+"""Preflight of the storage: every root exists and can be read and written.
 
-Whether a directory can be written is tried with a file that has no name, so that nothing is left
-behind, not even by a crash; where the file system knows no such files, with one that is removed.
+Writing is tried with a file that has no name, so that a crash leaves nothing behind; where the file
+system has no such files, with a temporary file that is removed.
 """
 
 import errno
@@ -13,18 +13,19 @@ from pathlib import Path
 from maintenance.checks.finding import Check, Finding, error, ok
 from maintenance.errors import StorageError
 from maintenance.settings import Settings
+from maintenance.storage.directories import open_root
 from maintenance.storage.layout import open_stores
 
 BUCKETS = "storage buckets"
 MAX_ENTRIES = 200
-"""So many of a root's entries are looked at."""
+"""Entries of a root that are checked."""
 MAX_NAMED = 5
 
 NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 
 def storage_checks(settings: Settings) -> list[Check]:
-    """Return the checks of all roots, each of its own: one that hangs does not hide the others."""
+    """Return one check per root, so that one that hangs does not hide the others."""
     if settings.data_storage_backend != "local":
         return [Check((BUCKETS,), lambda: [_buckets(settings)])]
     private, public = settings.private_root, settings.public_root
@@ -34,17 +35,17 @@ def storage_checks(settings: Settings) -> list[Check]:
     return checks
 
 
-def look_at_root(name: str, root: Path, *, required: bool = True) -> Finding:
-    """Say whether a directory can be used as a root."""
+def check_root(name: str, root: Path, *, required: bool = True) -> Finding:
+    """Return whether a directory can be used as a root."""
     try:
-        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = open_root(root)
     except OSError as problem:
         if problem.errno == errno.ENOENT and not required:
             return ok(name, f"{root} is absent: no bundle of the older layout")
         return error(
             name,
             f"{root}: {problem.strerror}",
-            "mount Validibot's storage here, and let STORAGE_ROOT and DATA_STORAGE_ROOT be its own",
+            "mount Validibot's storage, and set STORAGE_ROOT and DATA_STORAGE_ROOT as it does",
         )
     try:
         with os.scandir(directory) as entries:
@@ -54,24 +55,25 @@ def look_at_root(name: str, root: Path, *, required: bool = True) -> Finding:
                 if entry.is_dir(follow_symlinks=False)
             ]
         _write(root, directory)
-        closed = [folder for folder in folders if not _usable(directory, folder)]
+        locked = [folder for folder in folders if not _usable(directory, folder)]
     except OSError as problem:
-        return error(name, f"{root}: {problem.strerror}", _let_in())
+        return error(name, f"{root}: {problem.strerror}", _give_access())
     finally:
         os.close(directory)
-    if closed:
-        named = ", ".join(sorted(closed)[:MAX_NAMED])
-        return error(name, f"{root}: {len(closed)} folders may not be changed: {named}", _let_in())
+    if locked:
+        named = ", ".join(sorted(locked)[:MAX_NAMED])
+        text = f"{root}: {len(locked)} folders may not be changed: {named}"
+        return error(name, text, _give_access())
     return ok(name, f"{root} can be read and written")
 
 
 def _root(name: str, root: Path, *, required: bool = True) -> Check:
-    return Check((name,), lambda: [look_at_root(name, root, required=required)])
+    return Check((name,), lambda: [check_root(name, root, required=required)])
 
 
-def _let_in() -> str:
+def _give_access() -> str:
     user = os.geteuid()
-    return f"mount it writable, and let user {user} read and write it as Validibot's own user does"
+    return f"mount it writable, and give user {user} the same access as Validibot's own user"
 
 
 def _write(root: Path, directory: int) -> None:
@@ -106,6 +108,6 @@ def _buckets(settings: Settings) -> Finding:
         with open_stores(settings):
             pass
     except StorageError as problem:
-        action = "docs/operating.md has the buckets' variables, credentials and permissions"
+        action = "see docs/operating.md for the buckets' variables, credentials and permissions"
         return error(BUCKETS, str(problem), action)
     return ok(BUCKETS, f"can be listed: {', '.join(filter(None, names))}")

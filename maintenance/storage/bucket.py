@@ -1,13 +1,13 @@
 """A bucket of an object store as a store: what S3 and Google Cloud Storage have in common.
 
-The service is behind the small `Bucket`; everything that must be the same for all of them is here:
-keys are checked, listings go page by page, deletes go in bulk, and a key is done when a listing
-*after* the deletion shows no version of it. A few threads list and delete, since nearly all of the
-time is spent waiting for answers. In memory are a few pages, however many keys a bundle has. Every
-stored version counts as a file; a delete marker has no bytes and counts as none.
+The service is behind the small `Bucket`; what is the same for all services is here. Keys are
+checked, listings are read page by page, deletes are sent in bulk, and a key is done when a listing
+*after* the deletion shows no version of it. Several threads list and delete, because most of the
+time is spent waiting for answers. At most a few pages are in memory, however many keys a bundle
+has. Every stored version counts as a file; a delete marker has no bytes and does not count.
 
-An object store has no directories: a tree is all keys below its prefix and the slash, and the
-directories that a keep-list asks for are the parts of a key.
+An object store has no directories: a tree is all keys below its prefix and a slash, and the
+directories that a keep-list asks about are the components of a key.
 """
 
 import time
@@ -22,40 +22,40 @@ from maintenance.storage.keys import split_file_key, split_key
 from maintenance.storage.service import Bucket, Page, Refusal, Version
 from maintenance.storage.store import ABSENT, Deletion, Saved, Tree
 
-WORKERS = 8
-"""Requests at once; the clients keep ten connections."""
+REQUESTS = 8
+"""Requests at a time; the clients keep ten connections."""
 
 PAGE = 1_000
-"""Versions on one page of a tree's listing, the most that the services give."""
+"""Versions on one page of a tree's listing: the services' maximum."""
 
 FILE_PAGE = 10
-"""The same for a single key, because the keys that merely begin like it are listed, too."""
+"""The same for a single key: the keys that only begin like it are listed, too."""
 
 HELD = 8 * PAGE
-"""About so many versions are listed before they are deleted together."""
+"""Versions, about, that are listed before they are deleted together."""
 
-CALLS = 4 * WORKERS
-"""So many deleting calls are given out at once. When the service was too busy for every one of
-them, the others of a pass are not even tried."""
+CALLS = 4 * REQUESTS
+"""Delete requests that are queued at a time. When the service was too busy for all of them, the
+rest of the pass is not tried."""
 
 MAX_PASSES = 5
-"""So often a key is listed when versions were left or appeared meanwhile."""
+"""How often a key is listed while versions of it are left or appear."""
 
 PAUSE_SECONDS = 0.1
-"""Wait before keys that the service was too busy for are tried again, doubled each time."""
+"""Wait before keys that the service was too busy for are tried again; doubled each time."""
 
 PATIENCE_SECONDS = 10.0
-"""So long they are tried again, the retries of the service's own client included."""
+"""How long they are tried again, including the retries of the service's own client."""
 
 
 @dataclass(slots=True, eq=False)
 class Target:
-    """A key or a tree: what is listed of the bucket, and what has become of it so far."""
+    """A key or a tree: the prefix that is listed, and its outcome so far."""
 
     prefix: str
     doomed: Callable[[str], bool]
     single: bool
-    removal: Deletion = ABSENT
+    outcome: Deletion = ABSENT
     following: str | None = None
     found: bool = False
     busy: str | None = None
@@ -81,13 +81,13 @@ class BucketStore:
         page: int = PAGE,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """Make sure that the bucket is there and may be listed.
+        """Check that the bucket exists and may be listed.
 
         Args:
             bucket: the bucket; it is closed with the store.
             prefix: what the store's keys are relative to: empty, or ending in a slash.
             page: versions on one page of a tree's listing.
-            patience_seconds: how long keys are tried again that the service is too busy for.
+            patience_seconds: how long keys that the service is too busy for are tried again.
 
         Raises:
             StorageError: the bucket is missing or may not be listed.
@@ -97,10 +97,10 @@ class BucketStore:
         self._prefix = prefix
         self._page = page
         self._patience_seconds = patience_seconds
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="storage")
+        self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="storage")
 
     def close(self) -> None:
-        """End the threads and give the connections back."""
+        """End the threads and close the connections."""
         self._pool.shutdown()
         self._bucket.close()
 
@@ -123,13 +123,13 @@ class BucketStore:
         return _outcomes(targets)
 
     def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
-        """Say what `remove_files` would delete, without changing anything."""
+        """Return what `remove_files` would delete, without changing anything."""
         targets = self._files(keys)
         self._measure(targets, FILE_PAGE)
         return _outcomes(targets)
 
     def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
-        """Say what `remove_trees` would delete, without changing anything."""
+        """Return what `remove_trees` would delete, without changing anything."""
         targets = [self._tree(tree) for tree in trees]
         self._measure(targets, self._page)
         return _outcomes(targets)
@@ -160,7 +160,7 @@ class BucketStore:
 
         def doomed(key: str) -> bool:
             parts = tuple(key.removeprefix(prefix).split("/"))
-            kept = key in named or tree.keep(parts, False)  # noqa: FBT003 - a callable has no names
+            kept = key in named or tree.keep(parts, False)  # noqa: FBT003 - a callable
             return not kept and not any(
                 tree.keep(parts[:depth], True)  # noqa: FBT003
                 for depth in range(1, len(parts))
@@ -171,16 +171,16 @@ class BucketStore:
     def _measure(self, targets: Iterable[Target], page: int) -> None:
         for found in self._listed(_workable(targets), page):
             for target, version in found:
-                target.removal += _size(version)
+                target.outcome += _size(version)
 
     def _remove(self, targets: Iterable[Target], page: int) -> None:
-        """Delete until a listing shows nothing more that is to go."""
+        """Delete until a listing shows nothing that is to be deleted."""
         wanted = left = _workable(targets)
         given_up: list[Target] = []
         deadline = time.monotonic() + self._patience_seconds
         for number in range(MAX_PASSES):
             self._pass(left, page)
-            left = [target for target in left if target.found and target.removal.error is None]
+            left = [target for target in left if target.found and target.outcome.error is None]
             if any(target.busy for target in left):
                 pause = PAUSE_SECONDS * 2**number
                 if time.monotonic() + pause < deadline:
@@ -189,14 +189,14 @@ class BucketStore:
                 given_up += [target for target in left if target.busy]
                 left = [target for target in left if not target.busy]
         left += given_up
-        if len(left) > 1 and not any(one.removal.files or one.removal.error for one in wanted):
-            # Nothing of several keys in so many passes: it is the service, not the keys.
+        if len(left) > 1 and not any(one.outcome.files or one.outcome.error for one in wanted):
+            # Several keys, and none was deleted: the fault is the service's, not a key's.
             causes = [target.busy for target in left if target.busy]
             if causes:
                 raise TransientStorageError(f"{self._bucket.url}: {causes[0]}")
         for target in left:
             cause = target.busy or "is still there after its deletion"
-            target.removal += Deletion(error=f"{self._shown(target.prefix)}: {cause}")
+            target.outcome += Deletion(error=f"{self._shown(target.prefix)}: {cause}")
 
     def _pass(self, targets: Sequence[Target], page: int) -> None:
         """Delete what one listing shows."""
@@ -205,8 +205,8 @@ class BucketStore:
             target.busy = None
         held: Found = []
         for found in self._listed(targets, page):
-            # Never the wave that was listed last: not every service finds its place again when the
-            # version is gone that its next page begins after.
+            # The wave that was listed last is never deleted yet: some services cannot continue a
+            # listing after a version that no longer exists.
             if len(held) >= HELD:
                 self._delete(held)
                 held = []
@@ -214,7 +214,7 @@ class BucketStore:
         self._delete(held)
 
     def _listed(self, targets: Sequence[Target], page: int) -> Iterator[Found]:
-        """List targets to their ends, a wave of pages at a time; yield what is to go."""
+        """List targets to their ends, a wave of pages at a time; yield what is to be deleted."""
         waiting = list(targets)
         wave = max(1, HELD // page)
         for target in waiting:
@@ -227,9 +227,9 @@ class BucketStore:
             )
             for target, answer in zip(now, listed, strict=True):
                 if isinstance(answer, Refusal):
-                    self._bucket.check(self._prefix)  # It may be the bucket, not the key.
+                    self._bucket.check(self._prefix)  # Raises if the bucket is at fault.
                     cause = f"{self._shown(target.prefix)}: {answer.cause}"
-                    target.removal += Deletion(error=cause)
+                    target.outcome += Deletion(error=cause)
                     continue
                 found += [(target, one) for one in answer.versions if target.doomed(one.key)]
                 target.following = answer.following
@@ -238,7 +238,7 @@ class BucketStore:
             yield found
 
     def _delete(self, found: Found) -> None:
-        """Delete versions in bulk and write down what became of each."""
+        """Delete versions in bulk and store the outcome of each."""
         chunks = list(_chunks(found, self._bucket.bulk))
         for start in range(0, len(chunks), CALLS):
             now = chunks[start : start + CALLS]
@@ -247,44 +247,44 @@ class BucketStore:
             )
             refusals = [refusal for answer in answers for refusal in answer]
             tried = [one for chunk in now for one in chunk]
-            self._write_down(tried, refusals)
+            self._record(tried, refusals)
             passing = [refusal for refusal in refusals if refusal and refusal.passing]
             if len(passing) == len(tried) > 1:
                 rest = [one for chunk in chunks[start + CALLS :] for one in chunk]
-                self._write_down(rest, [passing[0]] * len(rest))
+                self._record(rest, [passing[0]] * len(rest))
                 return
 
-    def _write_down(self, tried: Found, refusals: Sequence[Refusal | None]) -> None:
+    def _record(self, tried: Found, refusals: Sequence[Refusal | None]) -> None:
         for (target, version), refusal in zip(tried, refusals, strict=True):
             target.found = True
             if refusal is None:
-                target.removal += _size(version)
+                target.outcome += _size(version)
             elif refusal.passing:
                 target.busy = refusal.cause
             else:
                 cause = f"{self._shown(version.key)}: {refusal.cause}"
-                target.removal += Deletion(error=cause)
+                target.outcome += Deletion(error=cause)
 
     def _shown(self, key: str) -> str:
-        return key.removeprefix(self._prefix).replace("\0", "\\0")  # no database takes a NUL
+        return key.removeprefix(self._prefix).replace("\0", "\\0")  # a database takes no NUL
 
 
 def _refused(error: UnsafeKey) -> Target:
-    return Target("", lambda _key: False, single=True, removal=Deletion(error=str(error)))
+    return Target("", lambda _key: False, single=True, outcome=Deletion(error=str(error)))
 
 
 def _workable(targets: Iterable[Target]) -> list[Target]:
     """Return the targets that were not refused, equal ones once."""
-    return [target for target in dict.fromkeys(targets) if target.removal.error is None]
+    return [target for target in dict.fromkeys(targets) if target.outcome.error is None]
 
 
 def _outcomes(targets: Iterable[Target]) -> list[Deletion]:
-    """Return each target's outcome; where a key was given twice, the second finds it gone."""
+    """Return each target's outcome; a key that was given twice is deleted by the first."""
     outcomes = []
     seen: set[Target] = set()
     for target in targets:
         again = target in seen
-        outcomes.append(Deletion(error=target.removal.error) if again else target.removal)
+        outcomes.append(Deletion(error=target.outcome.error) if again else target.outcome)
         seen.add(target)
     return outcomes
 

@@ -1,4 +1,4 @@
-"""Where the bytes of submissions and runs are (SPEC 4)."""
+"""Where the files of submissions and runs are stored (SPEC 4)."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,10 +14,10 @@ from maintenance.storage.service import Bucket
 from maintenance.storage.store import Keep, Store, Tree
 
 BUNDLE = "runs/{org_id}/{run_id}"
-"""A run's bundle, as the container workers write it, below the bundle root."""
+"""The prefix of a run bundle as the container workers write it, below the bundle root."""
 
 OLDER_BUNDLE = "files/runs/{org_id}/{run_id}"
-"""The same in the older layout, below the public root."""
+"""The prefix of a run bundle in the older layout, below the public root."""
 
 PRIVATE = "private/"
 PUBLIC = "public/"
@@ -30,11 +30,13 @@ ATTEMPTS = "attempts"
 
 @dataclass(frozen=True)
 class Bundle:
-    """One run's bundle: whose it is, and the attempts and objects that are its known outputs."""
+    """One run bundle: its organization and run, and its known outputs."""
 
     org_id: int
     run_id: UUID
     attempt_ids: frozenset[str]
+    """The run's attempts, whose outputs are below `attempts/<attempt id>/`."""
+
     kept_uris: frozenset[str] = frozenset()
     """Addresses of objects (`gs://bucket/key`) that the run's rows name as outputs."""
 
@@ -53,8 +55,9 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     """Open the stores that the settings name, for the length of the block.
 
     Raises:
-        StorageError: a root or a bucket is missing or closed to us, or the backend's extra is not
-            installed. Its subclass TransientStorageError: the service does not answer.
+        StorageError: a root or a bucket is missing or may not be read, or the backend's extra is
+            not installed.
+        TransientStorageError: the service does not answer.
     """
     opening = {"local": _local, "s3": _in_s3, "gcs": _in_gcs}[settings.data_storage_backend]
     with ExitStack() as opened:
@@ -62,7 +65,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 
 
 def copied_inputs(template: str, bundle: Bundle) -> Tree:
-    """Return the part of a bundle that holds copied inputs: all but the run's outputs."""
+    """Return the copied inputs of a bundle: everything but the run's outputs."""
     return Tree(_prefix(template, bundle), keep_outputs(bundle.attempt_ids), bundle.kept_uris)
 
 
@@ -72,11 +75,11 @@ def whole_bundle(template: str, bundle: Bundle) -> Tree:
 
 
 def keep_outputs(attempt_ids: frozenset[str]) -> Keep:
-    """Return the keep-list of a run whose outputs stay while its inputs go.
+    """Return the keep-list of a run whose outputs stay while its inputs are deleted.
 
     Kept are `output.json`, `output/...` and `outputs/...`, at the top and below
-    `attempts/<attempt id>/` of the attempts that are known. Near misses (`output.json.bak`,
-    `outputs2/`, the output of an unknown attempt) are not.
+    `attempts/<attempt id>/` of the known attempts. Near misses (`output.json.bak`, `outputs2/`, the
+    output of an unknown attempt) are deleted.
     """
 
     def keep(parts: tuple[str, ...], is_directory: bool) -> bool:
@@ -110,7 +113,7 @@ def _local(settings: Settings, opened: ExitStack) -> Stores:
 
 def _in_s3(settings: Settings, opened: ExitStack) -> Stores:
     try:
-        # An extra that may not be installed, and is loaded by nobody who does not need it.
+        # An extra that may not be installed, and is imported only where the settings ask for it.
         from maintenance.storage.s3 import S3Bucket  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _not_installed("s3", error) from None

@@ -1,8 +1,8 @@
-"""S3, and services that speak it, through botocore (the extra `s3`).
+"""S3, and services with its protocol, through botocore (the extra `s3`).
 
-On a versioned bucket a plain delete only puts a marker on top; so the versions are listed and each
+In a versioned bucket a plain delete only adds a delete marker; so the versions are listed and each
 one is deleted by its id, markers included. An unversioned bucket lists its objects as versions
-named `null`. Credentials come from wherever Amazon's clients find them.
+named `null`. botocore finds the credentials as in all of Amazon's clients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
     from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-# A batch's transaction waits meanwhile, and PostgreSQL ends it after a minute: three attempts that
-# run into their time-outs must be over by then.
+# The batch's transaction is idle meanwhile, and PostgreSQL ends it after a minute: three attempts
+# that time out must end before.
 CONNECT_SECONDS = 5
 READ_SECONDS = 12
 ATTEMPTS = 3
@@ -54,8 +54,8 @@ PASSING_CODES = frozenset(
 MOST_TEXT = 300
 
 DESCRIPTIONS = Loader()
-"""What botocore knows of S3. To read it takes most of the time that a client costs, so it is read
-once a process; a slice of work opens its own client."""
+"""botocore's description of S3. Reading it takes most of the time of making a client, and each
+slice makes one; so it is read once per process."""
 
 
 class S3Bucket:
@@ -71,13 +71,13 @@ class S3Bucket:
         region: str | None = None,
         attempts: int = ATTEMPTS,
     ) -> None:
-        """Make the client; nothing is asked of the service yet.
+        """Make the client, without a request to the service.
 
         Args:
             name: the bucket.
-            endpoint_url: where the service is, unless it is Amazon's.
+            endpoint_url: the address of a service other than Amazon's.
             region: the bucket's region, unless the environment names it.
-            attempts: how often a call is made while the service is busy or does not answer.
+            attempts: how often a request is sent while the service is busy or does not answer.
 
         Raises:
             StorageError: the settings do not make a client.
@@ -105,11 +105,11 @@ class S3Bucket:
         self._client = cast("S3Client", client)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._client.close()
 
     def check(self, prefix: str) -> None:
-        """Raise StorageError when the keys below a prefix cannot even be listed."""
+        """Raise StorageError when the keys below a prefix cannot be listed."""
         answer = self.page(prefix, None, 1)
         if isinstance(answer, Refusal):
             message = f"{self.url}{prefix} cannot be listed: {answer.cause}"
@@ -123,14 +123,14 @@ class S3Bucket:
             return self._page_of_objects(prefix, following, size)
         except ClientError as error:
             if self._versions and _error(error.response).get("Code") == NOT_IMPLEMENTED:
-                self._versions = False  # A service without versions: what it lists is all.
+                self._versions = False  # A service without versions: the plain listing is complete.
                 return self.page(prefix, following, size)
             return self._refused(error)
         except BotoCoreError as error:
             raise self._failure(error) from None
 
     def holds(self, key: str, content: bytes) -> bool | Refusal | None:
-        """Return whether an object has just these bytes, None when there is no such object."""
+        """Return whether an object has exactly these bytes, None when there is no such object."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
             with closing(answer["Body"]) as body:
@@ -161,7 +161,7 @@ class S3Bucket:
         return True
 
     def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
-        """Delete versions for good; None for each that is gone, whoever deleted it."""
+        """Delete versions for good; None for each that is gone, also if it was gone before."""
         objects: list[ObjectIdentifierTypeDef] = [
             {"Key": one.key, "VersionId": one.id} if one.id else {"Key": one.key}
             for one in versions
@@ -172,11 +172,11 @@ class S3Bucket:
             )
         except ClientError as error:
             self._refused(error)
-            # One key that the request cannot carry (a control character) must not fail the others.
+            # A key that the request cannot hold (a control character) must not fail the others.
             return [self._delete_one(version) for version in versions]
         except BotoCoreError as error:
             raise self._failure(error) from None
-        # Some services name only the key of what was refused, not the version.
+        # Some services name only the key that was refused, not the version.
         refused = {
             (error.get("Key"), error.get("VersionId")): _refusal({"Error": error})
             for error in answer.get("Errors", [])
@@ -225,7 +225,7 @@ class S3Bucket:
         return Page(versions, answer.get("NextContinuationToken"))
 
     def _refused(self, error: ClientError) -> Refusal:
-        """Return why one key was refused; that the service is busy or broken is raised."""
+        """Return why one key was refused; raise when the service is busy or broken."""
         refusal = _refusal(error.response)
         if refusal.passing:
             raise self._unavailable(refusal.cause) from None
@@ -235,7 +235,7 @@ class S3Bucket:
         return TransientStorageError(f"{self.url}: {cause}")
 
     def _failure(self, error: BotoCoreError) -> StorageError:
-        """Turn an error without an answer into ours; its own text may hold more than a name."""
+        """Turn an error without an answer into ours, without its text, which may hold secrets."""
         if isinstance(error, (NoConnection, HTTPClientError)):
             return self._unavailable(f"no answer ({type(error).__name__})")
         known = isinstance(error, (NoCredentialsError, PartialCredentialsError))
