@@ -45,6 +45,10 @@ class GuardLost(MaintenanceError):
     """The connection that holds the job's lock is gone, so another run may have started."""
 
 
+class SharedSession(MaintenanceError):
+    """A connection pooler shares database sessions among clients; the text says what to set."""
+
+
 class DatabaseError(MaintenanceError):
     """A statement failed. The text is the server's primary message only: never row contents."""
 
