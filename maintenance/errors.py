@@ -45,12 +45,20 @@ class GuardLost(MaintenanceError):
     """The connection that holds the job's lock is gone, so another run may have started."""
 
 
-class SharedSession(MaintenanceError):
-    """A connection pooler shares database sessions among clients; the text says what to set."""
-
-
 class DatabaseError(MaintenanceError):
     """A statement failed. The text is the server's primary message only: never row contents."""
+
+
+class SharedSession(DatabaseError):
+    """A connection pooler shares database sessions among its clients: no lock can be held."""
+
+    def __init__(self, mode: str) -> None:
+        """Say in which mode the pooler works, and what to do."""
+        super().__init__(
+            f"a connection pooler in {mode} mode shares database sessions among its clients, so"
+            " that no lock can be held: set DATABASE_URL (or POSTGRES_HOST and POSTGRES_PORT) to"
+            " the PostgreSQL server itself, or to a pool in session mode"
+        )
 
 
 class TransientDatabaseError(DatabaseError):

@@ -7,20 +7,12 @@ other runs out nor be released. A pooler in session mode is fine.
 
 from collections.abc import Callable
 
-import psycopg
 from psycopg import Connection as DriverConnection
 
 from maintenance.errors import SharedSession
-from maintenance.transient import is_statement_pooling
 
 ROUNDS = 3
 """A pooler that takes its sessions in turn may give us the same one twice by chance."""
-
-MESSAGE = (
-    "a connection pooler in {} mode shares database sessions among its clients, so that no lock"
-    " can be held: set DATABASE_URL (or POSTGRES_HOST and POSTGRES_PORT) to the PostgreSQL server"
-    " itself, or to a pool in session mode"
-)
 
 
 def backend_pid(connection: DriverConnection) -> int:
@@ -40,20 +32,16 @@ def refuse_shared_session(
 
     Raises:
         SharedSession: a pooler hands the session to others.
+        psycopg.Error: the database did not answer, or refused.
     """
     ours = backend_pid(connection)
     # A pooler makes up the process number of the start-up packet, in session mode too.
     rounds = 1 if ours == connection.pgconn.backend_pid else ROUNDS
     with connect() as other:
         for _ in range(rounds):
-            try:
-                with other.transaction():
-                    # While this transaction is open, nobody else gets its session.
-                    shared = backend_pid(other) == ours or backend_pid(connection) != ours
-            except psycopg.Error as error:
-                if is_statement_pooling(error):
-                    raise SharedSession(MESSAGE.format("statement")) from None
-                raise
+            with other.transaction():
+                # While this transaction is open, no other client gets its session.
+                shared = backend_pid(other) == ours or backend_pid(connection) != ours
             # Twice: a pooler that takes its sessions in turn now has another one in front.
             if shared or any(backend_pid(connection) != ours for _ in range(2)):
-                raise SharedSession(MESSAGE.format("transaction"))
+                raise SharedSession("transaction")

@@ -15,6 +15,7 @@ from maintenance.errors import (
     LockTimeout,
     MaintenanceError,
     RowRefused,
+    SharedSession,
     TransientDatabaseError,
     TransientStorageError,
 )
@@ -60,18 +61,13 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
-def is_statement_pooling(error: BaseException | None) -> bool:
-    """Return whether a pooler in statement mode refused a transaction."""
-    return STATEMENT_POOLING in str(error)
-
-
 def translate(error: DBAPIError | psycopg.Error) -> DatabaseError:
     """Turn a driver's error into ours, without the DETAIL line, which quotes row contents."""
     orig = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(orig, "sqlstate", None) or ""
     text = f"{type(orig).__name__}: {_cause(orig, state)}"
-    if is_statement_pooling(orig):
-        return DatabaseError(f"{text}; set DATABASE_URL to the server, or a pool in session mode")
+    if STATEMENT_POOLING in text:
+        return SharedSession("statement")
     if state == LOCK_NOT_AVAILABLE:
         return LockTimeout(text)
     if state.startswith(ROW_CLASSES):

@@ -49,7 +49,7 @@ def test_10_6_transaction_mode_is_refused_and_no_lock_stays(
     with pgbouncer(environment.url, "transaction", **options) as url:
         for _ in range(5):
             with (
-                pytest.raises(SharedSession, match="pooler in transaction mode.*set DATABASE_URL"),
+                pytest.raises(SharedSession, match="pooler in transaction mode"),
                 guard(behind(url), JOB, RUN),
             ):
                 pytest.fail("acquired")
@@ -61,12 +61,12 @@ def test_10_6_statement_mode_is_refused_and_no_lock_stays(
 ) -> None:
     with pgbouncer(environment.url, "statement") as url:
         with (
-            pytest.raises(SharedSession, match="pooler in statement mode.*set DATABASE_URL"),
+            pytest.raises(SharedSession, match="pooler in statement mode"),
             guard(behind(url), JOB, RUN),
         ):
             pytest.fail("acquired")
         with (
-            pytest.raises(DatabaseError, match="set DATABASE_URL"),
+            pytest.raises(SharedSession, match="pooler in statement mode"),
             transaction(engine_for(behind(url), JOB)),
         ):
             pytest.fail("began")

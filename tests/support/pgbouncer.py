@@ -41,7 +41,8 @@ def pgbouncer(server: URL, mode: str, **settings: object) -> Iterator[URL]:
             "unix_socket_dir": home,
             "auth_type": "any",
             "pool_mode": mode,
-            "user": "nobody" if os.geteuid() == 0 else "",
+            # It refuses to run as root; the server's own user may enter the server's folder.
+            "user": Path(str(host)).owner() if os.geteuid() == 0 else "",
             "default_pool_size": 5,
             "ignore_startup_parameters": "extra_float_digits",
         } | settings
