@@ -77,8 +77,8 @@ def _outputs(
 ) -> list[RowUpdate | RowDeletion]:
     read_outputs(connection, items)
     for item in items:
-        _unlink(current.private_root / key for key in item.artifact_keys)
-        _empty(current, item.bundle, keep_nothing)
+        _unlink(current.private_root / key for key in item.file_keys)
+        _empty(current, item.bundles[0], keep_nothing)
     return output_changes(items, redact_traces=True)
 
 

@@ -22,8 +22,8 @@ from maintenance.storage.layout import Stores, open_stores
 from tasks.batching.keyset import KeysetCursor
 from tasks.stuck.evidence_facts import read_lacking
 from tasks.stuck.evidence_rows import Receipt
-from tasks.stuck.finalization_rows import finish_rows, lock_timed_out
-from tasks.stuck.rows import end_runs, lock_attempts, read_stuck
+from tasks.stuck.finalization_rows import finalize_rows, lock_timed_out
+from tasks.stuck.rows import lock_attempts, read_stuck, write_time_outs
 from tasks.stuck.selection import STUCK_BY_START, claimable
 
 TIMEOUT = timedelta(minutes=DEFAULT_MINUTES)
@@ -32,7 +32,7 @@ TIMEOUT = timedelta(minutes=DEFAULT_MINUTES)
 def main(most: int) -> None:
     """End so many runs, and print what was done."""
     current = settings()
-    engine = engine_for(current, JOB)
+    engine = engine_for(current, JOB.name)
     with transaction(engine, read_only=True) as connection:
         now = database_clock(connection)
     cutoff = Cutoff(now, now)
@@ -56,11 +56,11 @@ def main(most: int) -> None:
 def _end(connection: Connection, stores: Stores, cutoff: Cutoff, place: KeysetCursor) -> int:
     lock_attempts(connection, [place.id])
     stuck = read_stuck(connection, [place.id], cutoff, TIMEOUT)
-    end_runs(connection, stuck)
+    write_time_outs(connection, stuck)
     (made,) = [manifest(run) for run in read_lacking(connection, [place.id])]
     (saved,) = stores.private.save_files([(made.key, made.content)])
     receipt = Receipt(place.id, made.output_hash, saved.key, made.sha256, saved.error or "")
-    finish_rows(connection, lock_timed_out(connection, [place.id]), [receipt])
+    finalize_rows(connection, lock_timed_out(connection, [place.id]), [receipt])
     return len(stuck)
 
 

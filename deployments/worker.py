@@ -63,7 +63,7 @@ def request_clean_up(now: datetime) -> str | None:
     """
     if not PREFECT_API_URL.value():
         return "PREFECT_API_URL is not set"
-    name = f"{JOB}/{DEPLOYMENT}"
+    name = f"{JOB.name}/{DEPLOYMENT}"
     short = {PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS, PREFECT_CLIENT_MAX_RETRIES: RETRIES}
     try:
         with temporary_settings(short), get_client(sync_client=True) as client:

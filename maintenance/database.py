@@ -22,7 +22,7 @@ from maintenance.transient import translate
 
 APPLICATION = "validibot-maintenance"
 MAX_NAME_BYTES = 63
-"""PostgreSQL cuts application_name after so many bytes."""
+"""PostgreSQL truncates application_name to this many bytes."""
 
 
 JOB = "job"
@@ -33,7 +33,7 @@ _known_parameters: dict[tuple[int, frozenset[str]], frozenset[str]] = {}
 
 
 def engine_for(settings: Settings, job: str) -> Engine:
-    """Return this process's engine for a job; made once.
+    """Return this process's engine for a job, created at the first call.
 
     Every connection is named after the job. Every transaction is READ COMMITTED: the re-check after
     a claim relies on seeing what was committed meanwhile. It has lock, statement and idle time-outs
@@ -104,6 +104,8 @@ def session_parameters(settings: Settings) -> dict[str, str]:
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
         "tcp_keepalives_count": "3",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "off",
         # Adding days to a time follows the session's clock changes; in UTC there are none.
         "TimeZone": "UTC",
         "DateStyle": "ISO, MDY",
@@ -170,11 +172,11 @@ def transaction(engine: Engine, *, read_only: bool = False) -> Iterator[Connecti
 
 
 def database_clock(connection: Connection) -> datetime:
-    """Return the database's time, the only clock that cutoffs come from (SPEC 2.1)."""
+    """Return the database's time, the only source of cutoffs (SPEC 2.1)."""
     now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     return now
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time-out as PostgreSQL takes it; never 0, which would mean none."""
+    """Return a time-out in milliseconds as text; at least 1, because 0 would disable it."""
     return str(max(1, round(seconds * 1000)))

@@ -1,4 +1,4 @@
-"""One run of a job at a time (SPEC 2.8).
+"""The guard: one run of a job at a time (SPEC 2.8).
 
 The guard is a session-level advisory lock in the application's database, on a connection of its
 own. It dies with its holder: a killed run's connection closes and the lock is free. It needs a
@@ -38,7 +38,7 @@ from maintenance.settings import Settings
 from maintenance.transient import translate
 
 LOCK_SPACE = 0x56424D54
-"""First half of the lock's key ("VBMT"); the second is the checksum of the job's name."""
+"""First half of the lock's key ("VBMT"); the second half is the CRC-32 of the job's name."""
 
 HOLDER = text(
     "SELECT a.pid, a.application_name, a.backend_start FROM pg_locks l"
@@ -65,7 +65,7 @@ class Holder:
     since: datetime | None
 
     def __str__(self) -> str:
-        """Name the run as an operator would look for it."""
+        """Return the run's name as an operator finds it in Prefect."""
         run = f"flow run {self.run_id}" if self.run_id else "another run"
         since = f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
         return f"{run} holds the job (database session {self.pid}{since})"
@@ -96,7 +96,7 @@ class Guard:
             max_age: seconds for which an earlier answer is good enough.
 
         Raises:
-            GuardLost: its connection is gone, so another run may have taken over.
+            GuardLost: its connection is gone, so another run may have acquired it.
         """
         with self._lock:
             if self._lost is None and time.monotonic() - self._checked >= max_age:
@@ -119,11 +119,6 @@ class Guard:
                 )
 
 
-def is_held(job: str) -> bool:
-    """Return whether this process holds the job's guard."""
-    return job in _held
-
-
 def check_held(job: str) -> None:
     """Make sure that this process has not lost the job's guard; it need not hold one.
 
@@ -139,7 +134,7 @@ def check_held(job: str) -> None:
 
 @contextmanager
 def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Guard]:
-    """Try to take the job's lock, without waiting, for as long as the block lasts.
+    """Try to acquire the job's lock, without waiting, for the duration of the block.
 
     Its connection is named `<job>/<flow run id>`, so that a run that does not get the lock can say
     which run holds the job.

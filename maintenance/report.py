@@ -1,8 +1,7 @@
-"""What a run did: the typed report of SPEC 2.7, and the tally that its batches add up to."""
+"""What a run did: the counts that its batches add up to, and the report of SPEC 2.7."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
@@ -10,16 +9,16 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_FAILURES = 20
-"""So many failures are listed with their cause; the count is always complete."""
+"""Most failures that are listed with their cause; `failed` counts all of them."""
 
 MAX_THROTTLED = 20
-"""So many changes of pace are listed."""
+"""Most entries of `throttled_because`."""
 
 MAX_WARNINGS = 20
-"""So many warnings of the work itself are listed, each once."""
+"""Most warnings of batches that are listed; equal ones are listed once."""
 
 MAX_FAILED_ITEMS = 1_000
-"""So many are remembered while a run lasts, for counting failures across runs."""
+"""Most failed items that are kept in memory, for counting failures across runs."""
 
 FINGERPRINT_MODULUS = 2**128
 
@@ -36,7 +35,7 @@ class StopReason(StrEnum):
 
 
 class Failure(BaseModel):
-    """One item that could not be done, and why."""
+    """One item that failed, and why."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,33 +43,44 @@ class Failure(BaseModel):
     cause: str
 
 
-@dataclass
-class BatchResult:
-    """What one or more batches did; adds up with `+=`."""
+class BatchResult(BaseModel):
+    """What one or more batches did; results are added with `+=`.
+
+    `selected` items were claimed (in a dry run: would be claimed). Each of them is `done`,
+    `failed`, `deferred` (in use by the application, left for a later run) or `skipped` (nothing
+    to do). `rows_by_table` counts rows that were changed or deleted; `files` and `bytes` count
+    what was deleted from storage.
+    """
 
     selected: int = 0
     done: int = 0
     failed: int = 0
     deferred: int = 0
     skipped: int = 0
-    batches: int = 0
-    rows: Counter[str] = field(default_factory=Counter)
-    repaired: Counter[str] = field(default_factory=Counter)
-    unknown_policies: Counter[str] = field(default_factory=Counter)
+    rows_by_table: Counter[str] = Field(default_factory=Counter)
+    repaired: Counter[str] = Field(default_factory=Counter)
+    unknown_policies: Counter[str] = Field(default_factory=Counter)
     files: int = 0
     bytes: int = 0
-    fingerprint: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    failed_items: dict[str, str] = field(default_factory=dict)
+    fingerprint: str | None = None
+    """Sum of the selected identifiers, in hexadecimal: equal selections have equal fingerprints,
+    whatever their order."""
     oldest: datetime | None = None
     newest: datetime | None = None
-    throttled: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    batches: int = 0
+    failures: list[Failure] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    throttled_because: list[str] = Field(default_factory=list)
+    """When and why the run slowed down or waited because of the database's health."""
+    failed_items: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """Failed items with their cause, more of them than `failures` lists; never printed."""
 
     @classmethod
-    def selecting(cls, numbers: Sequence[int]) -> Self:
-        """Return the result that begins with items being selected, given their identifiers."""
-        return cls(selected=len(numbers), fingerprint=sum(numbers) % FINGERPRINT_MODULUS)
+    def selecting(cls, numbers: Iterable[int]) -> "BatchResult":
+        """Return the result of a batch that selected the items with these identifiers."""
+        ids = list(numbers)
+        fingerprint = f"{sum(ids) % FINGERPRINT_MODULUS:032x}" if ids else None
+        return BatchResult(selected=len(ids), fingerprint=fingerprint)
 
     def fail(self, item: str, cause: str) -> None:
         """Record one item's failure."""
@@ -80,22 +90,28 @@ class BatchResult:
         if len(self.failed_items) < MAX_FAILED_ITEMS:
             self.failed_items[item] = cause
 
-    def __iadd__(self, other: "BatchResult") -> Self:
+    def add(self, other: "BatchResult") -> None:
         """Add another result to this one."""
         for name in ("selected", "done", "failed", "deferred", "skipped", "batches"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.rows.update(other.rows)
-        self.repaired.update(other.repaired)
-        self.unknown_policies.update(other.unknown_policies)
         self.files += other.files
         self.bytes += other.bytes
-        self.fingerprint = (self.fingerprint + other.fingerprint) % FINGERPRINT_MODULUS
-        self.failures = [*self.failures, *other.failures][:MAX_FAILURES]
-        self.failed_items = _capped(self.failed_items, other.failed_items)
+        self.rows_by_table.update(other.rows_by_table)
+        self.repaired.update(other.repaired)
+        self.unknown_policies.update(other.unknown_policies)
+        self.fingerprint = _sum_of(self.fingerprint, other.fingerprint)
         self.oldest = min(filter(None, (self.oldest, other.oldest)), default=None)
         self.newest = max(filter(None, (self.newest, other.newest)), default=None)
-        self.throttled = [*self.throttled, *other.throttled][:MAX_THROTTLED]
-        self.warnings = _each_once(self.warnings, other.warnings)
+        self.failures = [*self.failures, *other.failures][:MAX_FAILURES]
+        self.throttled_because = [*self.throttled_because, *other.throttled_because][:MAX_THROTTLED]
+        new = [text for text in dict.fromkeys(other.warnings) if text not in self.warnings]
+        self.warnings = [*self.warnings, *new[: max(0, MAX_WARNINGS - len(self.warnings))]]
+        failed = [*self.failed_items.items(), *other.failed_items.items()]
+        self.failed_items = dict(failed[:MAX_FAILED_ITEMS])
+
+    def __iadd__(self, other: "BatchResult") -> Self:
+        """Add another result to this one."""
+        self.add(other)
         return self
 
 
@@ -110,77 +126,37 @@ class Overdue(BaseModel):
     estimated: bool = False
 
 
-class Report(BaseModel):
-    """The result of one run of one job.
-
-    `selected` items were claimed (in a dry run: would be); `done` succeeded, `failed` did not,
-    `deferred` were left for later because the application uses them, `skipped` needed nothing.
-    `rows_by_table` counts rows changed or deleted. `fingerprint` is the sum of the selected
-    identifiers: two runs that selected the same items show the same one, whatever the order.
-    """
+class RunHeading(BaseModel):
+    """Which run a report is about."""
 
     job: str
     dry_run: bool
     as_of: datetime
-    selected: int = 0
-    done: int = 0
-    failed: int = 0
-    deferred: int = 0
-    skipped: int = 0
-    rows_by_table: dict[str, int] = Field(default_factory=dict)
-    repaired: dict[str, int] = Field(default_factory=dict)
-    unknown_policies: dict[str, int] = Field(default_factory=dict)
-    files: int = 0
-    bytes: int = 0
-    fingerprint: str | None = None
+
+
+class Report(BatchResult, RunHeading):
+    """The result of one run of one job: the sum of its batches, and how the run ended."""
+
     cutoff: datetime | None = None
-    oldest: datetime | None = None
-    newest: datetime | None = None
-    batches: int = 0
     duration_seconds: float = 0.0
     stopped_because: StopReason = StopReason.DRAINED
     message: str = ""
     overdue: Overdue | None = None
     alerts: int = 0
-    """Items that have failed so often that somebody must look (SPEC 3, 5.3)."""
-    failures: list[Failure] = Field(default_factory=list)
-    warnings: list[str] = Field(default_factory=list)
-    throttled_because: list[str] = Field(default_factory=list)
-    """When and why the run slowed down or waited for the database's health, and went on."""
-    failed_items: dict[str, str] = Field(default_factory=dict, exclude=True)
-    """Failed items with their cause, more than are listed; not part of the report as printed."""
-
-    def add(self, result: BatchResult) -> None:
-        """Take in what a slice of work did."""
-        for name in ("selected", "done", "failed", "deferred", "skipped", "batches"):
-            setattr(self, name, getattr(self, name) + getattr(result, name))
-        self.rows_by_table = _added(self.rows_by_table, result.rows)
-        self.repaired = _added(self.repaired, result.repaired)
-        self.unknown_policies = _added(self.unknown_policies, result.unknown_policies)
-        self.files += result.files
-        self.bytes += result.bytes
-        if result.fingerprint:
-            total = int(self.fingerprint or "0", 16) + result.fingerprint
-            self.fingerprint = f"{total % FINGERPRINT_MODULUS:032x}"
-        self.failures = [*self.failures, *result.failures][:MAX_FAILURES]
-        self.failed_items = _capped(self.failed_items, result.failed_items)
-        self.oldest = min(filter(None, (self.oldest, result.oldest)), default=None)
-        self.newest = max(filter(None, (self.newest, result.newest)), default=None)
-        self.throttled_because = [*self.throttled_because, *result.throttled][:MAX_THROTTLED]
-        self.warnings = _each_once(self.warnings, result.warnings)
+    """Items that have failed so often that an operator must act (SPEC 3, 5.3)."""
 
     @property
     def items_failed(self) -> bool:
-        """Whether any item failed, so that the run must not look green."""
+        """Whether any item failed, so that the run ends as Failed."""
         return self.failed > 0
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked the run to stop, and it did."""
+        """Whether the run stopped because of a stop request."""
         return self.stopped_because is StopReason.CANCELLED
 
     def summary(self) -> str:
-        """Return one line for the run's state and for people in a hurry."""
+        """Return the report in one line, for the message of the run's state."""
         if self.stopped_because is StopReason.SKIPPED:
             return f"Skipped: {self.message}"
         if self.stopped_because is StopReason.ERROR:
@@ -208,23 +184,15 @@ class Report(BaseModel):
         return ", ".join(parts)
 
 
-def _added(totals: dict[str, int], more: Counter[str]) -> dict[str, int]:
-    return {key: totals.get(key, 0) + more.get(key, 0) for key in {**totals, **more}}
-
-
-def _each_once(known: list[str], more: list[str]) -> list[str]:
-    """Append what is not there yet: a condition that lasts is said once, not by every batch."""
-    new = [one for one in dict.fromkeys(more) if one not in known]
-    return [*known, *new[: max(0, MAX_WARNINGS - len(known))]]
-
-
-def _capped(known: dict[str, str], more: dict[str, str]) -> dict[str, str]:
-    items = [*known.items(), *more.items()]
-    return dict(items[:MAX_FAILED_ITEMS])
+def _sum_of(first: str | None, second: str | None) -> str | None:
+    """Add two fingerprints; None is that of an empty selection."""
+    if first is None or second is None:
+        return first or second
+    return f"{(int(first, 16) + int(second, 16)) % FINGERPRINT_MODULUS:032x}"
 
 
 def human_bytes(size: int) -> str:
-    """Return a size in bytes as people read it, in powers of 1024."""
+    """Return a size in bytes with a unit, in powers of 1024."""
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:  # noqa: PLR2004 - the base of the units above

@@ -1,4 +1,4 @@
-"""A report as people read it: Markdown for the Prefect UI."""
+"""A report as Markdown, for the Prefect UI and the terminal."""
 
 from collections.abc import Mapping
 
@@ -68,8 +68,8 @@ def _table(title: str, counts: Mapping[str, int]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep text from the database or the file system from being read as Markdown.
+    """Escape text from the database or the file system, so that it is shown as plain text.
 
-    It becomes one line without code, HTML, links, images and further columns of a table.
+    The result is one line, without code, HTML, links, images and further columns of a table.
     """
     return " ".join(text.split()).translate(PLAIN)

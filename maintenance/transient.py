@@ -1,7 +1,6 @@
-"""Which errors pass by themselves and are worth another attempt (SPEC 2.9).
+"""Which errors are transient and worth a retry (SPEC 2.9).
 
-One function decides for the whole project, so that a class of error is added in one place.
-Everything that is not listed here fails at once.
+One function decides for the whole project. Every error that is not listed here fails at once.
 """
 
 import re
@@ -26,14 +25,14 @@ TRANSIENT_CLASSES = ("08", "53", "57", "58")
 # Serialization failure, deadlock, transaction or idle-in-transaction time-out.
 TRANSIENT_STATES = frozenset({"40001", "40P01", "25P03", "25P04"})
 LOCK_NOT_AVAILABLE = "55P03"
-# Data exceptions, integrity violations, a check option, RAISE in a trigger: one row's fault.
+# Data exceptions, integrity violations, a check option, RAISE in a trigger: one row's failure.
 ROW_CLASSES = ("22", "23", "44", "P0")
-# A data exception's message may quote the value that it is about.
+# The message of a data exception may quote the value.
 DATA_EXCEPTION = "22"
 
-# A refused connection carries no SQLSTATE, only text. These are the answers of a server, a pooler
-# or the client library that will be the same next time. Any other one (nobody listens, starting
-# up, shutting down, too many connections, words in another language) is worth another attempt.
+# A refused connection carries no SQLSTATE, only text. These answers of a server, a pooler or the
+# client library are permanent. Any other one (connection refused, starting up, shutting down, too
+# many connections, a message in another language) is worth a retry.
 PERMANENT_REFUSALS = re.compile(
     r"password authentication failed|authentication failed for user|no password supplied"
     r"|SASL authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects"
@@ -51,7 +50,7 @@ a table was altered, and the same statement works again."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the same work may succeed when it is tried again."""
+    """Return whether the same work may succeed at a retry."""
     if isinstance(error, (TransientDatabaseError, TransientStorageError, EngineUnavailable)):
         return True
     if isinstance(error, (DBAPIError, psycopg.Error)):

@@ -1,4 +1,4 @@
-"""What every job does first: understand the database, and fix the moment it works up to."""
+"""What every job does first: check the schema, and choose the cutoff."""
 
 from datetime import datetime
 

@@ -2,19 +2,13 @@
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from maintenance.report import Report
 from maintenance.report_markdown import to_markdown
+from tasks.retrying import PUBLISHING_OPTIONS
 
 
-@task(
-    name="publish report",
-    retries=3,
-    retry_delay_seconds=[1, 2, 4],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="publish report", **PUBLISHING_OPTIONS)
 def publish_report(report: Report) -> None:
     """Store the report as the artifact of its job; the key is the job's name."""
     create_markdown_artifact(

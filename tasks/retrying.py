@@ -1,4 +1,4 @@
-"""When Prefect tries a task again (SPEC 2.9): transient errors only, three times, with backoff."""
+"""When Prefect retries a task (SPEC 2.9): transient errors only, three times, with backoff."""
 
 from typing import Any
 
@@ -9,35 +9,36 @@ from prefect.client.schemas.objects import State, TaskRun
 from maintenance.stop_request import may_wait
 from maintenance.transient import is_transient
 
-RETRIES = 3
-JITTER = 0.3
+BACKOFF = [60.0, 120.0, 240.0]
+"""Seconds before each retry of a task."""
 
-
-def delays(base: float, cap: float) -> list[float]:
-    """Return the waits in seconds: `base` doubled each time, never above `cap`."""
-    return [min(cap, base * 2**attempt) for attempt in range(RETRIES)]
-
-
-HOURLY = delays(60, 600)
-TEN_MINUTES = delays(60, 300)
-FIVE_MINUTES = delays(30, 300)
+SHORT_BACKOFF = [30.0, 60.0, 120.0]
+"""The same, for the job that is scheduled every five minutes."""
 
 
 def only_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect whether to wait: the error passes by itself, and nobody has asked to stop."""
+    """Return whether Prefect should retry: the error is transient and no stop was requested."""
     try:
         state.result(raise_on_failure=True)
-    except Exception as error:  # noqa: BLE001 - every kind of error is judged here
+    except Exception as error:  # noqa: BLE001 - errors of every kind are classified here
         return is_transient(error) and may_wait()
     return False
 
 
 TASK_OPTIONS: dict[str, Any] = {
-    "retries": RETRIES,
-    "retry_delay_seconds": HOURLY,
-    "retry_jitter_factor": JITTER,
+    "retries": len(BACKOFF),
+    "retry_delay_seconds": BACKOFF,
+    "retry_jitter_factor": 0.3,
     "retry_condition_fn": only_transient,
     "cache_policy": NO_CACHE,
     "persist_result": False,
 }
-"""The options of every task that touches the database."""
+"""The options of every task that uses the database."""
+
+PUBLISHING_OPTIONS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": [1, 2, 4],
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+"""The options of tasks that store an artifact on the Prefect server."""

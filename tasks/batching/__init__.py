@@ -1,1 +1,1 @@
-"""Work in batches: slices, keyset cursors, scans of a table, bisection of a refused batch."""
+"""Work in batches: slices, cursors, scans, claims and bisection."""

@@ -1,4 +1,4 @@
-"""One row's fault is that row's: a batch that the database refuses is split until it is one."""
+"""Bisection: a batch that the database refuses is split until the poison row is alone."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -12,21 +12,32 @@ Fault = RowRefused | LockTimeout
 
 def bisect(
     items: Sequence[T],
-    fault: Fault,
-    again: Callable[[Sequence[T]], BatchResult],
+    attempt: Callable[[Sequence[T]], BatchResult],
     alone: Callable[[T, Fault], BatchResult],
 ) -> BatchResult:
-    """Do a refused batch again in halves.
+    """Attempt a batch in a transaction of its own; in halves, when one of its rows is refused.
 
     Args:
-        items: what the batch had claimed; it was rolled back.
-        fault: why.
-        again: claims these items again and does them, isolating further when it must.
-        alone: judges the one item that is at fault.
+        items: the batch.
+        attempt: works on these items in one transaction; a fault has rolled it back.
+        alone: returns the result of the one item that is at fault.
     """
+    try:
+        return attempt(items)
+    except (RowRefused, LockTimeout) as fault:
+        return split(items, fault, attempt, alone)
+
+
+def split(
+    items: Sequence[T],
+    fault: Fault,
+    attempt: Callable[[Sequence[T]], BatchResult],
+    alone: Callable[[T, Fault], BatchResult],
+) -> BatchResult:
+    """Attempt the halves of a batch that was refused with `fault`."""
     if len(items) == 1:
         return alone(items[0], fault)
     middle = len(items) // 2
-    result = again(items[:middle])
-    result += again(items[middle:])
+    result = bisect(items[:middle], attempt, alone)
+    result += bisect(items[middle:], attempt, alone)
     return result

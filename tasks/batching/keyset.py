@@ -1,4 +1,4 @@
-"""Places in the order of a selection: a moment, and the identifier that breaks ties (keyset)."""
+"""Cursors: where the next batch of a selection, or of a whole table, starts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 @dataclass(frozen=True)
 class KeysetCursor:
-    """The last item that was met; the next one comes after it."""
+    """The last row of a page: its time, and its identifier, which breaks ties."""
 
     moment: datetime
     id: UUID
@@ -28,35 +28,38 @@ class KeysetCursor:
 
 @dataclass(frozen=True)
 class KeysetOrder:
-    """The two columns that a selection is ordered by."""
+    """The two columns that a selection is ordered by: a time and an identifier."""
 
     moment: Column[Any]
     id: Column[Any]
 
-    def after(self, place: KeysetCursor | None) -> ColumnElement[bool]:
-        """Return whether a row comes after the place."""
-        if place is None:
+    def after(self, cursor: KeysetCursor | None) -> ColumnElement[bool]:
+        """Return whether a row comes after the cursor."""
+        if cursor is None:
             return true()
-        return tuple_(self.moment, self.id) > tuple_(literal(place.moment), literal(place.id))
+        return tuple_(self.moment, self.id) > tuple_(literal(cursor.moment), literal(cursor.id))
 
-    def within(self, place: KeysetCursor | None, edge: KeysetCursor | None) -> ColumnElement[bool]:
-        """Return whether a row comes after the place, and not after the edge."""
+    def within(self, cursor: KeysetCursor | None, edge: KeysetCursor | None) -> ColumnElement[bool]:
+        """Return whether a row comes after the cursor, and not after the edge."""
         if edge is None:
-            return self.after(place)
+            return self.after(cursor)
         upper = tuple_(self.moment, self.id) <= tuple_(literal(edge.moment), literal(edge.id))
-        return and_(self.after(place), upper)
+        return and_(self.after(cursor), upper)
 
     def edge(
         self,
         connection: Connection,
         scope: ColumnElement[bool],
-        place: KeysetCursor | None,
+        cursor: KeysetCursor | None,
         rows: int,
     ) -> KeysetCursor | None:
-        """Return the last place of the next page of `rows` rows in scope, None for the end."""
+        """Return the cursor at the end of the next page of `rows` rows in scope.
+
+        None: fewer rows are left.
+        """
         found = connection.execute(
             select(self.moment, self.id)
-            .where(scope, self.after(place))
+            .where(scope, self.after(cursor))
             .order_by(self.moment, self.id)
             .offset(rows - 1)
             .limit(1)
@@ -66,10 +69,10 @@ class KeysetOrder:
 
 @dataclass(frozen=True)
 class BlockCursor:
-    """A place in a pass over a whole table: the next heap block, and where the pass ends.
+    """How far a pass over a whole table has come: the next heap block, and the last one.
 
-    For what no index leads to: one pass over the table in bounded statements, each a range of
-    the rows' physical places.
+    For selections that no index serves: one pass over the table in bounded statements, each of
+    them a range of blocks.
     """
 
     block: int
@@ -81,7 +84,7 @@ class BlockCursor:
         return self.block >= self.end
 
     def next(self) -> "BlockCursor":
-        """Return the place behind the next range."""
+        """Return the cursor behind the next range."""
         return BlockCursor(min(self.block + BLOCKS_PER_BATCH, self.end), self.end)
 
     def scope(self, table: str) -> ColumnElement[bool]:
@@ -93,10 +96,10 @@ class BlockCursor:
 
 
 BLOCKS_PER_BATCH = 2_000
-"""16 MB of a table at PostgreSQL's usual block size."""
+"""16 MB of a table at PostgreSQL's default block size."""
 
 
 def whole_table(connection: Connection, table: str) -> BlockCursor:
-    """Return the pass over all blocks that a table has now."""
+    """Return the start of a pass over all blocks that a table has now."""
     size = "pg_relation_size(CAST(:name AS regclass)) / current_setting('block_size')::bigint"
     return BlockCursor(0, connection.execute(text(f"SELECT {size}"), {"name": table}).scalar_one())

@@ -1,11 +1,11 @@
-"""Row changes as data: each one can be carried out, or counted without being carried out.
+"""Row changes as data: each one can be applied, or counted without being applied.
 
-A dry run counts with the very condition that the real run changes with, so the two agree by
-construction. Rows that already hold the new values are left alone.
+A dry run counts with the condition that the real run changes with, so the two agree. Rows that
+already hold the new values are not written.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ class RowUpdate:
         scope: which rows belong to the items of the batch.
         clears: new values; a row changes only when one of them differs from what it holds.
         stamps: new values without that condition, for rows that the scope says have yet to
-            change. They are written without being read.
+            change.
     """
 
     table: Table
@@ -51,7 +51,7 @@ class RowDeletion:
 
     @property
     def condition(self) -> ColumnElement[bool]:
-        """The rows that go."""
+        """The rows that are deleted."""
         return self.scope
 
     def statement(self) -> Delete:
@@ -59,20 +59,19 @@ class RowDeletion:
         return delete(self.table).where(self.condition)
 
 
-def apply_changes(
-    connection: Connection, changes: Iterable[RowUpdate | RowDeletion]
-) -> Counter[str]:
-    """Carry the changes out in their order; return the rows changed by table."""
+Changes = list[RowUpdate | RowDeletion]
+
+
+def apply_changes(connection: Connection, changes: Changes) -> Counter[str]:
+    """Apply the changes in their order; return the number of changed rows by table."""
     rows: Counter[str] = Counter()
     for change in changes:
         rows[change.table.name] += connection.execute(change.statement()).rowcount
     return rows
 
 
-def count_changes(
-    connection: Connection, changes: Iterable[RowUpdate | RowDeletion]
-) -> Counter[str]:
-    """Return the rows that `apply` would change, by table."""
+def count_changes(connection: Connection, changes: Changes) -> Counter[str]:
+    """Return the number of rows that `apply_changes` would change, by table."""
     rows: Counter[str] = Counter()
     for change in changes:
         query = select(func.count()).select_from(change.table).where(change.condition)

@@ -1,9 +1,9 @@
 """A slice: a few seconds of batches, the unit that Prefect sees and retries.
 
-A batch is a transaction of its own; a slice is as many as fit, so that the cost of a task run is
-small beside its work. When a passing error ends a slice after its first batch, what was done is
-returned and counted; the next slice meets the error in its first batch and lets Prefect retry.
-A request to stop ends a slice after the batch that is going on.
+A batch is a transaction of its own. A slice holds as many as fit into its time, so that the cost of
+a task run is small compared to its work. When a transient error ends a slice after its first batch,
+the results so far are returned; if the error persists, the next slice fails with it in its first
+batch, and Prefect retries. A stop request ends a slice after the current batch.
 """
 
 import time
@@ -44,11 +44,11 @@ def work_slice(
     share: SliceBudget,
     sizer: BatchSizer,
 ) -> Slice[C]:
-    """Call `one_batch(cursor, rows)` until nothing is left, or the share is used up, or a stop.
+    """Call `one_batch(cursor, rows)` until nothing is left, the share is used up, or a stop.
 
     Raises:
-        Exception: the first batch failed; later ones end the slice instead when the error is one
-            that passes.
+        Exception: the first batch failed, or a later one with an error that is not transient. A
+            transient error of a later one ends the slice instead.
     """
     done: Slice[C] = Slice(cursor)
     clock = share.clock()

@@ -1,8 +1,7 @@
-"""How often in a row an item has failed, where Validibot's tables do not remember it (SPEC 5.3).
+"""In how many consecutive runs an item has failed, for items without a retry row (SPEC 5.3).
 
-The history is the job's own artifact: a table of the items that failed in the latest run, with
-the number of consecutive runs. It lives on the Prefect server, where an operator can look at it;
-a run without a server does not count.
+The history is an artifact of the job on the Prefect server: a table of the items that failed in the
+latest run, with the number of consecutive runs. A run without a server is not counted.
 """
 
 import json
@@ -11,31 +10,26 @@ from typing import Any, cast
 
 from prefect import task
 from prefect.artifacts import Artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
+
+from tasks.retrying import PUBLISHING_OPTIONS
 
 ALERT_RUNS = 5
-"""From so many failed runs in a row on, an item raises an alert."""
+"""An item raises an alert after this many consecutive failed runs."""
 
 MAX_ITEMS = 1_000
-"""So many failing items are remembered."""
+"""Most failing items in the table."""
 
 
-@task(
-    name="count consecutive failures",
-    retries=3,
-    retry_delay_seconds=[1, 2, 4],
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="count consecutive failures", **PUBLISHING_OPTIONS)
 def count_failures(job: str, causes: Mapping[str, str]) -> int:
-    """Write down this run's failed items; return how many have failed often enough for an alert.
+    """Record this run's failed items; return how many have failed often enough for an alert.
 
     Args:
         job: the job's name; the artifact is named after it.
         causes: this run's failed items, each with its cause.
     """
     key = f"{job}-failures"
-    latest = cast("Artifact | None", Artifact.get(key))  # not a coroutine: this is no event loop
+    latest = cast("Artifact | None", Artifact.get(key))  # sync: no event loop is running
     before = _counts(latest.data if latest else None)
     if not causes and not before:
         return 0
@@ -51,7 +45,7 @@ def count_failures(job: str, causes: Mapping[str, str]) -> int:
 
 
 def _counts(data: object) -> dict[str, int]:
-    """Read the table of an earlier run; what cannot be read counts as nothing."""
+    """Read the table of an earlier run; an unreadable table counts as empty."""
     try:
         rows: Any = json.loads(data) if isinstance(data, str) else data
         return {str(row["item"]): int(row["runs"]) for row in rows or []}

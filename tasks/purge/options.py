@@ -1,9 +1,15 @@
-"""Options of a purge that all its tasks share."""
+"""What the tasks of a purge share: their options, the database and the stores, batch sizes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from sqlalchemy import Engine
+
 from maintenance.budget import BatchSizer
+from maintenance.database import engine_for
 from maintenance.settings import settings
+from maintenance.storage.layout import Stores, open_stores
 
 
 @dataclass(frozen=True)
@@ -13,12 +19,47 @@ class PurgeOptions:
     Attributes:
         job: the job's name, which its database connections carry.
         batch_size: most items of a batch.
-        retry_failed: also take up items that wait for their next attempt after a failure.
+        retry_failed: also select items that wait for their next attempt after a failure.
     """
 
     job: str
     batch_size: int
     retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class Purge:
+    """Where to purge, and what.
+
+    Attributes:
+        engine: the database.
+        stores: where the files are.
+        redact_traces: clear the payload-derived values of input traces too.
+        with_uris: read which objects in buckets the runs' rows name as outputs; a purge of
+            submissions keeps them.
+    """
+
+    engine: Engine
+    stores: Stores
+    redact_traces: bool
+    with_uris: bool
+
+
+@contextmanager
+def open_purge(options: PurgeOptions) -> Iterator[Purge]:
+    """Open what a purge needs, as the settings say, for the length of the block.
+
+    Raises:
+        StorageError: a storage root is missing.
+    """
+    current = settings()
+    with open_stores(current) as stores:
+        yield Purge(
+            engine_for(current, options.job),
+            stores,
+            current.redact_input_traces,
+            with_uris=current.data_storage_backend != "local",
+        )
 
 
 def batch_sizer(options: PurgeOptions) -> BatchSizer:

@@ -1,4 +1,4 @@
-"""The rows of runs whose outputs are purged: what is read, what is changed (SPEC 5.3)."""
+"""The rows of runs whose outputs are purged: which are read, which are changed (SPEC 5.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from maintenance.schema import (
 )
 from maintenance.storage.layout import Bundle
 from tasks.batching.arrays import any_bigint, any_uuid
-from tasks.batching.row_changes import RowDeletion, RowUpdate
+from tasks.batching.row_changes import Changes, RowDeletion, RowUpdate
 
 
 @dataclass
@@ -31,12 +31,15 @@ class OutputItem:
     moment: datetime
     step_ids: list[int] = field(default_factory=list)
     artifact_ids: list[int] = field(default_factory=list)
-    artifact_keys: list[str] = field(default_factory=list)
+    file_keys: list[str] = field(default_factory=list)
+    """The files of its artifacts."""
+    error: str | None = None
+    """Why its outputs were not purged."""
 
     @property
-    def bundle(self) -> Bundle:
-        """Its bundle, which goes as a whole."""
-        return Bundle(self.org_id, self.id, frozenset())
+    def bundles(self) -> list[Bundle]:
+        """Its bundle, which is deleted as a whole."""
+        return [Bundle(self.org_id, self.id, frozenset())]
 
 
 def read_outputs(connection: Connection, items: Sequence[OutputItem]) -> None:
@@ -56,23 +59,21 @@ def read_outputs(connection: Connection, items: Sequence[OutputItem]) -> None:
         item = by_id[row.validation_run_id]
         item.artifact_ids.append(row.id)
         if row.file:
-            item.artifact_keys.append(row.file)
+            item.file_keys.append(row.file)
 
 
-def output_changes(
-    items: Sequence[OutputItem], *, redact_traces: bool
-) -> list[RowUpdate | RowDeletion]:
+def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> Changes:
     """Return the row changes that purge these runs' outputs, their bytes being gone.
 
-    The run's row comes last. `modified` moves only there. Artifacts go by their own identifiers:
-    one that came after its file was looked for stays, with its file.
+    The run's row comes last; only its `modified` changes. Artifacts are deleted by their own
+    identifiers: one that was added after `read_outputs` stays, with its file.
     """
     ids = any_uuid([item.id for item in items])
     artifact_ids = any_bigint([one for item in items for one in item.artifact_ids])
     now = func.statement_timestamp()
-    # Arrays of keys, not subqueries: however stale the statistics are, the plan is an index scan.
+    # Arrays of keys, not subqueries: the plan is an index scan even when statistics are stale.
     step_ids = any_bigint([one for item in items for one in item.step_ids])
-    changes: list[RowUpdate | RowDeletion] = [
+    changes: Changes = [
         RowDeletion(findings, findings.c.validation_run_id == ids),
         RowDeletion(artifacts, artifacts.c.id == artifact_ids),
         RowUpdate(

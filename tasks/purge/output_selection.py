@@ -24,12 +24,12 @@ from maintenance.retention import (
 from maintenance.schema import runs
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from tasks.batching.keyset import KeysetOrder
+from tasks.columns import RUNS
 
-RUNS = runs.c
 OUTPUTS_BY_DEADLINE = KeysetOrder(RUNS.output_expires_at, RUNS.id)
 
 GRACE = timedelta(seconds=60)
-"""Outputs that must not be stored stay so long after their run's end, to be looked at."""
+"""Outputs that must not be stored are kept for this time after their run's end, to be read."""
 
 OUTPUT_POLICIES = (DO_NOT_STORE, *OUTPUT_DAYS, STORE_PERMANENTLY)
 
@@ -45,12 +45,12 @@ def must_go() -> ColumnElement[bool]:
 
 
 def unknown_policy() -> ColumnElement[bool]:
-    """Return whether a run's policy is none that is known."""
+    """Return whether a run's policy is unknown."""
     return RUNS.output_retention_policy.not_in(OUTPUT_POLICIES)
 
 
 def without_deadline() -> ColumnElement[bool]:
-    """Return whether a run that has ended lacks what its deadline is computed from, or it."""
+    """Return whether a run that has ended has no deadline, or no end to compute it from."""
     missing = and_(
         RUNS.output_expires_at.is_(None), RUNS.output_retention_policy != STORE_PERMANENTLY
     )
@@ -58,7 +58,7 @@ def without_deadline() -> ColumnElement[bool]:
 
 
 def new_end() -> ColumnElement[Any]:
-    """Return when a run has ended; now when nobody wrote it down, never before its start."""
+    """Return when a run ended; now when that is not recorded, but never before its start."""
     return func.coalesce(RUNS.ended_at, func.greatest(func.statement_timestamp(), RUNS.started_at))
 
 
@@ -69,7 +69,7 @@ def new_deadline() -> ColumnElement[Any]:
 
 
 def dated(cutoff: Cutoff) -> ColumnElement[bool]:
-    """Return whether a run's outputs are due and an index leads to them."""
+    """Return whether a run's outputs are due by their recorded deadline, which is indexed."""
     return and_(
         unpurged(),
         RUNS.output_expires_at <= cutoff.as_of,
@@ -79,7 +79,7 @@ def dated(cutoff: Cutoff) -> ColumnElement[bool]:
 
 
 def undated(cutoff: Cutoff) -> ColumnElement[bool]:
-    """Return whether a run's outputs must not be stored, though no deadline says so."""
+    """Return whether a run's outputs must not be stored, and no deadline has passed."""
     return and_(
         unpurged(),
         must_go(),
@@ -89,16 +89,16 @@ def undated(cutoff: Cutoff) -> ColumnElement[bool]:
 
 
 def due_outputs(scope: ColumnElement[bool]) -> Select[Any]:
-    """Return the runs in scope as a purge needs them."""
+    """Return the runs in scope, with the columns that a purge needs."""
     moment = func.coalesce(RUNS.output_expires_at, RUNS.ended_at).label("moment")
     return select(RUNS.id, RUNS.org_id, moment).where(scope)
 
 
 def claimable(scope: ColumnElement[bool]) -> Select[Any]:
-    """Return the runs in scope, locked; rows that somebody else has locked are left out.
+    """Return the runs in scope, locked; rows that are locked already are left out.
 
     The lock is FOR UPDATE: findings and artifacts that are being written for the run cannot be
-    committed while it is held, because their foreign keys are checked then.
+    committed before it is released, because their foreign keys are checked against the row.
     """
     return due_outputs(scope).with_for_update(of=runs, skip_locked=True)
 

@@ -1,7 +1,5 @@
 """The tasks of purge-expired-outputs: repair, purge, preview, count the backlog (SPEC 5.3)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 
 from prefect import task
@@ -13,22 +11,17 @@ from maintenance.database import engine_for, transaction
 from maintenance.report import BatchResult, Overdue
 from maintenance.schema import runs
 from maintenance.settings import settings
-from maintenance.storage.layout import open_stores
+from tasks.batching.claims import preview_claim, preview_items, work_claim
 from tasks.batching.keyset import BlockCursor, KeysetCursor, whole_table
+from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_block, by_page
 from tasks.batching.slices import Batch, Slice, work_slice
-from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
-from tasks.purge.output_batch import (
-    OutputPurge,
-    claimed,
-    preview_page,
-    preview_purge,
-    purge_batch,
-)
+from tasks.columns import RUNS
+from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
+from tasks.purge.output_batch import output_steps
 from tasks.purge.output_deadlines import preview_repairs, repair_outputs
 from tasks.purge.output_selection import (
     OUTPUTS_BY_DEADLINE,
-    RUNS,
     after_repair_due,
     claimable,
     dated,
@@ -38,20 +31,17 @@ from tasks.purge.output_selection import (
 )
 from tasks.retrying import TASK_OPTIONS
 
-OnBlocks = Callable[[Connection, ColumnElement[bool]], BatchResult]
-
 
 @task(name="repair output deadlines", **TASK_OPTIONS)
 def repair_output_deadlines(
     _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
 ) -> Slice[BlockCursor]:
-    """Compute the deadlines that ended runs lack, and those of their submissions.
+    """Write the missing deadlines of ended runs, and correct those of their submissions.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
     engine = engine_for(settings(), options.job)
-
     return work_slice(by_block(engine, runs.name, repair_outputs), cursor, share, block_sizer())
 
 
@@ -66,8 +56,9 @@ def purge_outputs(
         StorageError: a storage root is missing.
     """
     selection = claimable(dated(cutoff)).order_by(RUNS.output_expires_at, RUNS.id)
-    with _purge(options) as purge:
-        one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, partial(purge_batch, purge))
+    with open_purge(options) as purge:
+        act = partial(work_claim, purge.engine, output_steps(purge))
+        one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, act)
         return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
@@ -75,20 +66,21 @@ def purge_outputs(
 def purge_undated_outputs(
     cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
 ) -> Slice[BlockCursor]:
-    """Purge outputs that must not be stored though no deadline says so (SPEC 5.3).
+    """Purge outputs that must not be stored, and of which no deadline has passed (SPEC 5.3).
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with _purge(options) as purge:
+    with open_purge(options) as purge:
 
-        def one_batch(place: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
-            with transaction(purge.engine, read_only=True) as connection:
-                here = place or whole_table(connection, runs.name)
-            scope = here.scope(runs.name) & undated(cutoff)
-            _, result = purge_batch(purge, claimable(scope))
-            return Batch(result, here.next(), exhausted=here.next().passed)
+        def one_batch(cursor: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
+            if cursor is None:
+                with transaction(purge.engine, read_only=True) as connection:
+                    cursor = whole_table(connection, runs.name)
+            scope = cursor.scope(runs.name) & undated(cutoff)
+            _, result = work_claim(purge.engine, output_steps(purge), claimable(scope))
+            return Batch(result, cursor.next(), exhausted=cursor.next().passed)
 
         return work_slice(one_batch, cursor, share, block_sizer())
 
@@ -97,15 +89,16 @@ def purge_undated_outputs(
 def preview_outputs(
     cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
 ) -> Slice[KeysetCursor]:
-    """Say what a run would do with outputs whose deadline has passed, in READ ONLY transactions.
+    """Count what a run would do with outputs whose deadline has passed.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
     selection = due_outputs(dated(cutoff)).order_by(RUNS.output_expires_at, RUNS.id)
-    with _purge(options) as purge:
-        one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, partial(preview_page, purge))
+    with open_purge(options) as purge:
+        act = partial(preview_claim, purge.engine, output_steps(purge))
+        one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, act)
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
@@ -113,21 +106,21 @@ def preview_outputs(
 def preview_undated_outputs(
     cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
 ) -> Slice[BlockCursor]:
-    """Say what a run would repair, and then purge of that, in READ ONLY transactions.
+    """Count what a run would repair, and what it would purge after that.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with _purge(options) as purge:
+    with open_purge(options) as purge:
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             result = preview_repairs(connection, scope)
             repaired = without_deadline() & after_repair_due(cutoff)
-            # What is dated is counted by the other preview; without a deadline that is NULL.
+            # Dated outputs are counted by `preview_outputs`. Without a deadline `dated` is NULL.
             elsewhere = func.coalesce(dated(cutoff), false())
             due = scope & (undated(cutoff) | repaired) & ~elsewhere
-            result += preview_purge(purge, connection, claimed(connection, due_outputs(due)))
+            result += preview_items(connection, output_steps(purge), due_outputs(due))[1]
             return result
 
         one_batch = by_block(purge.engine, runs.name, preview, read_only=True)
@@ -136,20 +129,15 @@ def preview_undated_outputs(
 
 @task(name="count overdue outputs", **TASK_OPTIONS)
 def count_overdue_outputs(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
+    """Count what `overdue_outputs` counts, as a step of a run."""
+    return overdue_outputs(cutoff, options.job)
+
+
+def overdue_outputs(cutoff: Cutoff, job: str) -> Overdue:
     """Return the runs that are past their deadline and still have outputs.
 
     Raises:
         DatabaseError: the statement failed.
     """
     query = select(func.count(), func.min(RUNS.output_expires_at)).where(dated(cutoff))
-    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, oldest = connection.execute(query).one()
-    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
-    return Overdue(rows=rows, oldest_age_seconds=age)
-
-
-@contextmanager
-def _purge(options: PurgeOptions) -> Iterator[OutputPurge]:
-    current = settings()
-    with open_stores(current) as stores:
-        yield OutputPurge(engine_for(current, options.job), stores, current.redact_input_traces)
+    return count_overdue_rows(query, cutoff, job)

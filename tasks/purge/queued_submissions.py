@@ -25,27 +25,25 @@ from maintenance.retention import ALERT_ATTEMPTS, INPUT_DAYS, STORE_PERMANENTLY
 from maintenance.schema import purge_retries, runs, submissions
 from maintenance.settings import settings
 from tasks.batching.arrays import any_uuid
+from tasks.batching.claims import preview_claim, preview_items, work_claim
 from tasks.batching.keyset import BlockCursor, KeysetCursor, KeysetOrder
+from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_block, by_page
 from tasks.batching.slices import Slice, work_slice
-from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
-from tasks.purge.retry_queue import QUEUE, queue_purges
-from tasks.purge.submission_batch import (
-    claimed,
-    open_purge,
-    preview_page,
-    preview_purge,
-    purge_batch,
-)
-from tasks.purge.submission_selection import SUBMISSIONS, no_active_run, unknown_policy
-from tasks.retrying import FIVE_MINUTES, TASK_OPTIONS
+from tasks.columns import QUEUE, SUBMISSIONS
+from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
+from tasks.purge.repairs import purges_queued
+from tasks.purge.retry_queue import queue_purges
+from tasks.purge.submission_batch import submission_steps
+from tasks.purge.submission_selection import no_active_run, unknown_policy
+from tasks.retrying import SHORT_BACKOFF, TASK_OPTIONS
 
 QUEUE_BY_NEXT_RETRY = KeysetOrder(QUEUE.next_retry_at, QUEUE.submission_id)
 
 LAUNCH_GRACE = timedelta(hours=1)
-"""A submission without a run may still be about to be run until it is older than this."""
+"""A submission without a run is left alone for this time: its run may be about to start."""
 
-OPTIONS = {**TASK_OPTIONS, "retry_delay_seconds": FIVE_MINUTES}
+OPTIONS = {**TASK_OPTIONS, "retry_delay_seconds": SHORT_BACKOFF}
 
 
 @task(name="discover unqueued submissions", **OPTIONS)
@@ -76,7 +74,7 @@ def purge_queued(
 ) -> Slice[KeysetCursor]:
     """Purge the submissions whose row in the queue is due, oldest first.
 
-    Their policy is not looked at. Already purged: the row goes. An active run: the row is due
+    Their policy is not read. Already purged: the row is deleted. An active run: the row is due
     again in five minutes. A failure: the next step of the backoff.
 
     Raises:
@@ -84,8 +82,9 @@ def purge_queued(
         StorageError: a storage root is missing.
     """
     selection = due_rows(cutoff).with_for_update(skip_locked=True)
-    with open_purge(options, None) as purge:
-        one_batch = by_page(selection, QUEUE_BY_NEXT_RETRY, partial(purge_batch, purge))
+    with open_purge(options) as purge:
+        act = partial(work_claim, purge.engine, submission_steps(purge, None))
+        one_batch = by_page(selection, QUEUE_BY_NEXT_RETRY, act)
         return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
@@ -93,22 +92,21 @@ def purge_queued(
 def preview_unqueued(
     cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
 ) -> Slice[BlockCursor]:
-    """Say which submissions a run would queue and then purge, in READ ONLY transactions.
+    """Count the submissions that a run would queue and then purge.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options, None) as purge:
+    with open_purge(options) as purge:
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             found = _columns(SUBMISSIONS.created).where(scope, unqueued(cutoff))
-            items = claimed(connection, found)
-            result = preview_purge(purge, connection, items)
+            items, result = preview_items(connection, submission_steps(purge, None), found)
             if items:
                 result += _queued(connection, [item.id for item in items])
-                # The rows that would be queued would go again with their submissions.
-                result.rows[purge_retries.name] += len(items)
+                # The purge would delete the queued rows again, with their submissions' content.
+                result.rows_by_table[purge_retries.name] += len(items)
             return result
 
         one_batch = by_block(purge.engine, submissions.name, preview, read_only=True)
@@ -119,14 +117,15 @@ def preview_unqueued(
 def preview_queued(
     cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: PurgeOptions
 ) -> Slice[KeysetCursor]:
-    """Say what a run would do with the rows of the queue that are due.
+    """Count what a run would do with the rows of the queue that are due.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options, None) as purge:
-        one_batch = by_page(due_rows(cutoff), QUEUE_BY_NEXT_RETRY, partial(preview_page, purge))
+    with open_purge(options) as purge:
+        act = partial(preview_claim, purge.engine, submission_steps(purge, None))
+        one_batch = by_page(due_rows(cutoff), QUEUE_BY_NEXT_RETRY, act)
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
@@ -135,24 +134,30 @@ def count_queued(cutoff: Cutoff, options: PurgeOptions) -> tuple[Overdue, int]:
     """Return the rows that are still due, and how many have failed often enough for an alert.
 
     Raises:
-        DatabaseError: the statement failed.
+        DatabaseError: a statement failed.
     """
-    due = select(func.count(), func.min(QUEUE.next_retry_at)).where(
-        QUEUE.next_retry_at <= cutoff.as_of
-    )
     alerts = select(func.count()).where(QUEUE.attempt_count >= ALERT_ATTEMPTS)
     with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, oldest = connection.execute(due).one()
-        often = connection.execute(alerts).scalar_one()
-    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
-    return Overdue(rows=rows, oldest_age_seconds=age), often
+        failed_often = connection.execute(alerts).scalar_one()
+    return overdue_queue(cutoff, options.job), failed_often
+
+
+def overdue_queue(cutoff: Cutoff, job: str) -> Overdue:
+    """Return the rows of the queue that are due.
+
+    Raises:
+        DatabaseError: the statement failed.
+    """
+    due = QUEUE.next_retry_at <= cutoff.as_of
+    query = select(func.count(), func.min(QUEUE.next_retry_at)).where(due)
+    return count_overdue_rows(query, cutoff, job)
 
 
 def due_rows(cutoff: Cutoff) -> Select[Any]:
-    """Return the queued submissions that are due at the cutoff, with those that this run queued.
+    """Return the queued submissions that are due at the cutoff, and those that this run queued.
 
-    A row that this run has made (it came after the run began, and was never tried) is worked on
-    at once: otherwise a second run would find work that the first one had left.
+    A row that this run has inserted (created since the run started, never tried) is purged in this
+    run: otherwise a second run with the same cutoff would find work left.
     """
     made_by_this_run = and_(QUEUE.created_at >= cutoff.started_at, QUEUE.attempt_count == 0)
     latest = func.greatest(literal(cutoff.as_of), func.statement_timestamp())
@@ -168,7 +173,7 @@ def due_rows(cutoff: Cutoff) -> Select[Any]:
 
 
 def unqueued(cutoff: Cutoff) -> ColumnElement[bool]:
-    """Return whether a submission must not be stored and nobody has queued it."""
+    """Return whether a submission must not be stored and is not queued."""
     must_go = SUBMISSIONS.retention_policy.not_in([*INPUT_DAYS, STORE_PERMANENTLY])
     has_run = exists(literal(1)).where(runs.c.submission_id == SUBMISSIONS.id)
     return and_(
@@ -192,7 +197,7 @@ def _columns(moment: ColumnElement[Any]) -> Select[Any]:
 
 
 def _queue(connection: Connection, cutoff: Cutoff, ids: list[Any]) -> BatchResult:
-    """Queue what is still to be queued, looked at again while it is locked."""
+    """Queue the purge of locked submissions, after a re-check."""
     if not ids:
         return BatchResult()
     again = select(SUBMISSIONS.id).where(SUBMISSIONS.id == any_uuid(ids), unqueued(cutoff))
@@ -204,11 +209,9 @@ def _queue(connection: Connection, cutoff: Cutoff, ids: list[Any]) -> BatchResul
 
 def _queued(connection: Connection, ids: list[Any]) -> BatchResult:
     """Return the result of queueing these submissions: how many, and their unknown policies."""
-    result = BatchResult()
+    result = purges_queued(len(ids))
     if not ids:
         return result
-    result.repaired["purges queued"] = len(ids)
-    result.rows[purge_retries.name] += len(ids)
     odd = select(SUBMISSIONS.retention_policy, func.count()).where(
         SUBMISSIONS.id == any_uuid(ids), unknown_policy()
     )

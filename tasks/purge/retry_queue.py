@@ -11,35 +11,33 @@ from maintenance.database import transaction
 from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
 from maintenance.schema import purge_retries, submissions
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
-from tasks.batching.row_changes import RowDeletion, RowUpdate
-
-QUEUE = purge_retries.c
+from tasks.batching.row_changes import Changes, RowDeletion, RowUpdate
+from tasks.columns import QUEUE
 
 POSTPONEMENT = timedelta(minutes=5)
-"""When a queued submission with an active run is looked at again."""
+"""After this time a queued submission with an active run is due again."""
+
+COLUMNS = [
+    "submission_id",
+    "created_at",
+    "next_retry_at",
+    "attempt_count",
+    "last_error",
+    "last_attempt_at",
+]
 
 
 def queue_purges(connection: Connection, ids: Sequence[UUID]) -> int:
     """Queue do-not-store submissions for their purge; return how many rows were written.
 
-    The caller has locked them and knows that no run of theirs is active. A row that is due later
-    is pulled forward to now; a row that is already due is left alone.
+    The caller has locked the submissions, and has checked that no run of theirs is active. A row
+    that is due later becomes due now; a row that is already due is not written.
     """
     now = func.statement_timestamp()
     rows = select(submissions.c.id, now, now, literal(0), literal(""), null()).where(
         submissions.c.id == any_uuid(ids), submissions.c.content_purged_at.is_(None)
     )
-    statement = insert(purge_retries).from_select(
-        [
-            "submission_id",
-            "created_at",
-            "next_retry_at",
-            "attempt_count",
-            "last_error",
-            "last_attempt_at",
-        ],
-        rows,
-    )
+    statement = insert(purge_retries).from_select(COLUMNS, rows)
     written = connection.execute(
         statement.on_conflict_do_update(
             index_elements=[QUEUE.submission_id],
@@ -58,16 +56,14 @@ def count_queueable(connection: Connection, ids: Sequence[UUID]) -> int:
     return len(ids) - connection.execute(already_due).scalar_one()
 
 
-def queue_changes(
-    *, postponed: Sequence[UUID], dropped: Sequence[UUID]
-) -> list[RowUpdate | RowDeletion]:
+def queue_changes(*, postponed: Sequence[UUID], dropped: Sequence[UUID]) -> Changes:
     """Return the changes for queued submissions that are not purged now (SPEC 5.4).
 
-    Postponed ones have an active run and come again in five minutes, with no attempt counted;
-    dropped ones are purged already and leave the queue.
+    Postponed ones have an active run: they are due again in five minutes, and no attempt is
+    counted. Dropped ones are purged already: their row is deleted.
     """
     later = func.statement_timestamp() + POSTPONEMENT
-    changes: list[RowUpdate | RowDeletion] = []
+    changes: Changes = []
     if postponed:
         scope = QUEUE.submission_id == any_uuid(postponed)
         changes.append(RowUpdate(purge_retries, scope, stamps={"next_retry_at": later}))
@@ -77,10 +73,10 @@ def queue_changes(
 
 
 def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> None:
-    """Write down failed purges, in a transaction of their own, with the next step of the backoff.
+    """Record failed purges with the next step of the backoff, in a transaction of their own.
 
-    A submission without a row gets one; a row counts one attempt more. Submissions that were
-    purged or deleted meanwhile are left out.
+    A submission without a row gets one; in an existing row the attempts are counted up. Submissions
+    that were purged or deleted meanwhile are left out.
     """
     if not causes:
         return
@@ -97,17 +93,7 @@ def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> None:
         .join(submissions, submissions.c.id == failed.c.id)
         .where(submissions.c.content_purged_at.is_(None))
     )
-    statement = insert(purge_retries).from_select(
-        [
-            "submission_id",
-            "created_at",
-            "next_retry_at",
-            "attempt_count",
-            "last_error",
-            "last_attempt_at",
-        ],
-        rows,
-    )
+    statement = insert(purge_retries).from_select(COLUMNS, rows)
     attempts = QUEUE.attempt_count + 1
     with transaction(engine) as connection:
         connection.execute(

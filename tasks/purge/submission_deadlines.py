@@ -1,11 +1,10 @@
 """Deadlines of submissions, recomputed where they are wrong or missing (SPEC 3, 5.2).
 
-Two scopes find the candidates. Overdue submissions come from the index on `expires_at`, page by
-page. Undated ones (a finite policy without a deadline) have no index of their own: they are found
-by slices of heap blocks, one pass over the table in bounded statements.
+Two scopes are repaired. Overdue submissions are read from the index on `expires_at`, page by page.
+Undated ones (a finite policy without a deadline) have no index: they are found in one pass over the
+table, by ranges of blocks.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -18,7 +17,6 @@ from sqlalchemy import (
     Select,
     case,
     literal,
-    or_,
     select,
     true,
 )
@@ -27,17 +25,24 @@ from maintenance.report import BatchResult
 from maintenance.retention import DO_NOT_STORE
 from maintenance.schema import runs, submissions
 from tasks.batching.arrays import any_uuid
+from tasks.columns import SUBMISSIONS
+from tasks.purge.repairs import deadlines_repaired, purges_queued
 from tasks.purge.retry_queue import count_queueable, queue_purges
-from tasks.purge.submission_selection import SUBMISSIONS, new_deadline, run_facts, unknown_policy
+from tasks.purge.submission_selection import (
+    new_deadline,
+    run_facts,
+    unknown_policy,
+    wrong_deadline,
+)
 
 
 def wrong_deadlines(
     scope: ColumnElement[bool], ended_at: ColumnElement[Any] = runs.c.ended_at
 ) -> Select[tuple[UUID, str, bool, datetime]]:
-    """Return the submissions in scope whose deadline or policy is not what it should be.
+    """Return the submissions in scope whose deadline or policy is wrong.
 
-    Left out are purged ones and those with an active run (SPEC 3). `ended_at` says when a run of
-    theirs has ended.
+    Purged submissions and those with an active run are left out (SPEC 3). `ended_at`: the time at
+    which a run ended.
     """
     facts = run_facts(ended_at)
     deadline = new_deadline(facts)
@@ -53,16 +58,16 @@ def wrong_deadlines(
             scope,
             SUBMISSIONS.content_purged_at.is_(None),
             ~facts.c.active,
-            or_(SUBMISSIONS.expires_at.is_distinct_from(deadline), unknown_policy()),
+            wrong_deadline(deadline),
         )
     )
 
 
 def repair_deadlines(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
-    """Write the right deadlines in scope, and queue the purge of what must not be stored.
+    """Correct the deadlines in scope, and queue the purge of what must not be stored.
 
-    Claims first, then computes again in a fresh statement while the claim is held. Only wrong
-    columns are written; `modified` stays.
+    Claims the rows, then computes again in a new statement while the claim is held. `modified` is
+    not changed.
     """
     claim = wrong_deadlines(scope).with_for_update(of=submissions, skip_locked=True)
     ids = [row.id for row in connection.execute(claim)]
@@ -81,12 +86,10 @@ def repair_deadlines(connection: Connection, scope: ColumnElement[bool]) -> Batc
         .returning(fresh.c.id, fresh.c.policy, fresh.c.unknown, fresh.c.deadline)
     )
     rows = connection.execute(update).all()
-    result = repairs_of(rows)
-    to_queue = [row.id for row in rows if row.unknown or row.policy == DO_NOT_STORE]
+    result = _repairs_of(rows)
+    to_queue = _must_be_queued(rows)
     if to_queue:
-        queued = queue_purges(connection, to_queue)
-        result.repaired["purges queued"] = queued
-        result.rows["submissions_purgeretry"] += queued
+        result += purges_queued(queue_purges(connection, to_queue))
     return result
 
 
@@ -95,20 +98,23 @@ def count_wrong_deadlines(
 ) -> tuple[BatchResult, set[UUID]]:
     """Return what `repair_deadlines` would do with these submissions, and which it would queue."""
     rows = connection.execute(wrong_deadlines(SUBMISSIONS.id == any_uuid(ids), ended_at)).all()
-    result = repairs_of(rows)
-    to_queue = {row.id for row in rows if row.unknown or row.policy == DO_NOT_STORE}
+    return count_repairs(connection, rows), set(_must_be_queued(rows))
+
+
+def count_repairs(connection: Connection, rows: Sequence[Row[Any]]) -> BatchResult:
+    """Return what `repair_deadlines` would do with these rows of `wrong_deadlines`."""
+    result = _repairs_of(rows)
+    to_queue = _must_be_queued(rows)
     if to_queue:
-        queued = count_queueable(connection, list(to_queue))
-        result.repaired["purges queued"] = queued
-        result.rows["submissions_purgeretry"] += queued
-    return result, to_queue
-
-
-def repairs_of(rows: Sequence[Row[tuple[UUID, str, bool, datetime]]]) -> BatchResult:
-    """Return the report of these repairs: how many, and which unknown policies were met."""
-    result = BatchResult()
-    if rows:
-        result.repaired["deadlines repaired"] = len(rows)
-        result.rows[submissions.name] += len(rows)
-    result.unknown_policies = Counter(row.policy for row in rows if row.unknown)
+        result += purges_queued(count_queueable(connection, to_queue))
     return result
+
+
+def _must_be_queued(rows: Sequence[Row[Any]]) -> list[UUID]:
+    """Return the submissions of these rows that must not be stored."""
+    return [row.id for row in rows if row.unknown or row.policy == DO_NOT_STORE]
+
+
+def _repairs_of(rows: Sequence[Row[Any]]) -> BatchResult:
+    """Return the result of repairing these rows."""
+    return deadlines_repaired(submissions, "deadlines repaired", rows)

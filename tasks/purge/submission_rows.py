@@ -1,4 +1,4 @@
-"""The rows of submissions that are purged: what is read, what is changed (SPEC 5.1)."""
+"""The rows of submissions that are purged: which are read, which are changed (SPEC 5.1)."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from maintenance.schema import (
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from maintenance.storage.layout import Bundle
 from tasks.batching.arrays import any_bigint, any_uuid
-from tasks.batching.row_changes import RowDeletion, RowUpdate
+from tasks.batching.row_changes import Changes, RowDeletion, RowUpdate
 
 
 @dataclass
@@ -30,12 +30,14 @@ class SubmissionItem:
 
     id: UUID
     moment: datetime
-    """What orders the selection: its recorded deadline, or when its retry is due."""
+    """Orders the selection: its recorded deadline, or when its retry is due."""
     created: datetime
     policy: str
     input_file: str | None
     purged: bool = False
     active: bool = False
+    error: str | None = None
+    """Why it was not purged."""
     ended_at: datetime | None = None
     bundles: list[Bundle] = field(default_factory=list)
     step_ids: set[int] = field(default_factory=set)
@@ -53,14 +55,14 @@ def read_related(
 ) -> None:
     """Fill in the runs, attempts and port files of claimed submissions.
 
-    Statements of their own, after the claim: they see every run that was committed before the
-    claim was taken, and none can be committed while it is held.
+    These are statements after the claim: they see every run that was committed before the claim
+    was taken, and no run can be committed while it is held.
 
     Args:
         connection: the transaction that holds the claim.
         items: the submissions.
-        with_uris: read the addresses of the runs' outputs too. Only files in buckets have any, so
-            it may be left out elsewhere; in buckets it would cost outputs.
+        with_uris: read the addresses of the runs' outputs too. Needed for buckets, where files at
+            these addresses are kept; local files have no such addresses.
     """
     by_id = {item.id: item for item in items}
     ids = any_uuid(list(by_id))
@@ -124,21 +126,19 @@ def _output_uris(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, 
     return found
 
 
-def purge_changes(
-    items: Sequence[SubmissionItem], *, redact_traces: bool
-) -> list[RowUpdate | RowDeletion]:
+def purge_changes(items: Sequence[SubmissionItem], *, redact_traces: bool) -> Changes:
     """Return the row changes that purge these submissions, their bytes being gone.
 
-    The submission's row comes last: while it holds the claim, nothing of it is half done for
-    anybody else. `modified` moves only on the submission and its port files.
+    The submission's row comes last. `modified` changes only on the submission and its port
+    files.
     """
     ids = any_uuid([item.id for item in items])
     run_ids = any_uuid([bundle.run_id for item in items for bundle in item.bundles])
     port_ids = any_bigint([port for item in items for port in item.port_ids])
     now = func.statement_timestamp()
-    # Arrays of keys, not subqueries: however stale the statistics are, the plan is an index scan.
+    # Arrays of keys, not subqueries: the plan is an index scan even when statistics are stale.
     step_ids = any_bigint([step for item in items for step in item.step_ids])
-    changes: list[RowUpdate | RowDeletion] = [
+    changes: Changes = [
         RowUpdate(runs, runs.c.id == run_ids, {"short_description": ""}),
         RowUpdate(step_runs, step_runs.c.id == step_ids, {"input_values": {}}),
         RowUpdate(

@@ -1,4 +1,4 @@
-"""Which submissions are due: the selection that claims, previews and backlogs share (SPEC 5.2)."""
+"""Which submissions are due; claims, previews and backlogs share the selection (SPEC 5.2)."""
 
 from datetime import datetime
 from typing import Any
@@ -21,8 +21,8 @@ from maintenance.retention import INPUT_DAYS, INPUT_POLICIES, deadline_expressio
 from maintenance.schema import purge_retries, runs, submissions
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from tasks.batching.keyset import KeysetOrder
+from tasks.columns import SUBMISSIONS
 
-SUBMISSIONS = submissions.c
 SUBMISSIONS_BY_DEADLINE = KeysetOrder(SUBMISSIONS.expires_at, SUBMISSIONS.id)
 
 
@@ -47,12 +47,17 @@ def new_deadline(facts: LateralFromClause) -> ColumnElement[datetime]:
 
 
 def unknown_policy() -> ColumnElement[bool]:
-    """Return whether a submission's policy is none that is known."""
+    """Return whether a submission's policy is unknown."""
     return SUBMISSIONS.retention_policy.not_in(INPUT_POLICIES)
 
 
+def wrong_deadline(deadline: ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Return whether a submission's deadline is another one, or its policy is unknown."""
+    return or_(SUBMISSIONS.expires_at.is_distinct_from(deadline), unknown_policy())
+
+
 def finite_policy() -> ColumnElement[bool]:
-    """Return whether a submission's policy has a date."""
+    """Return whether a submission's policy keeps it for a number of days."""
     return SUBMISSIONS.retention_policy.in_(list(INPUT_DAYS))
 
 
@@ -71,8 +76,8 @@ def undated() -> ColumnElement[bool]:
 def in_backoff(cutoff: Cutoff, *, retry_failed: bool) -> ColumnElement[bool]:
     """Return whether a submission's purge failed before and its next attempt is not due yet.
 
-    A failure of this run counts as such, so that no item is met twice in one run. With
-    `retry_failed` only those do.
+    Failures of this run always count, so that no item is tried twice in one run. With
+    `retry_failed` no others count.
     """
     waiting = purge_retries.c.last_attempt_at >= cutoff.started_at
     if not retry_failed:
@@ -90,10 +95,10 @@ def no_active_run() -> ColumnElement[bool]:
 
 
 def claimable(cutoff: Cutoff, *, retry_failed: bool) -> Select[Any]:
-    """Return the submissions to purge, locked; rows that somebody else has locked are left out.
+    """Return the submissions to purge, locked; rows that are locked already are left out.
 
-    The lock is FOR UPDATE: it also holds back the commit of a run that is being created for the
-    submission, because the run's foreign key is checked then.
+    The lock is FOR UPDATE: a run that is being created for the submission cannot be committed
+    before the lock is released, because its foreign key is checked against the row.
     """
     return (
         select(

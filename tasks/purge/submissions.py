@@ -1,19 +1,23 @@
 """The tasks of purge-expired-submissions that act: repair deadlines, purge, count the backlog."""
 
+from functools import partial
+
 from prefect import task
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
-from maintenance.database import engine_for, transaction
+from maintenance.database import engine_for
 from maintenance.report import BatchResult, Overdue
 from maintenance.schema import submissions
 from maintenance.settings import settings
+from tasks.batching.claims import work_claim
 from tasks.batching.keyset import BlockCursor, KeysetCursor
-from tasks.batching.scans import by_block
-from tasks.batching.slices import Batch, Slice, work_slice
-from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, page_sizer
-from tasks.purge.submission_batch import open_purge, purge_batch
+from tasks.batching.overdue import count_overdue_rows
+from tasks.batching.scans import by_block, by_page, by_scope
+from tasks.batching.slices import Slice, work_slice
+from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
+from tasks.purge.submission_batch import submission_steps
 from tasks.purge.submission_deadlines import repair_deadlines
 from tasks.purge.submission_selection import (
     SUBMISSIONS_BY_DEADLINE,
@@ -26,7 +30,7 @@ from tasks.purge.submission_selection import (
 from tasks.retrying import TASK_OPTIONS
 
 PAGE_ROWS = 5_000
-"""Overdue submissions looked at by one repair statement; few of them are changed."""
+"""Overdue submissions that one repair statement reads; it changes few of them."""
 
 
 @task(name="repair overdue deadlines", **TASK_OPTIONS)
@@ -39,15 +43,8 @@ def repair_overdue(
         DatabaseError: the first batch of the slice failed.
     """
     engine = engine_for(settings(), options.job)
-
-    def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
-        with transaction(engine) as connection:
-            scope = overdue(cutoff.as_of)
-            edge = SUBMISSIONS_BY_DEADLINE.edge(connection, scope, place, rows)
-            page = scope & SUBMISSIONS_BY_DEADLINE.within(place, edge)
-            result = repair_deadlines(connection, page)
-        return Batch(result, edge, exhausted=edge is None)
-
+    scope = overdue(cutoff.as_of)
+    one_batch = by_scope(engine, scope, SUBMISSIONS_BY_DEADLINE, repair_deadlines)
     return work_slice(one_batch, cursor, share, page_sizer(PAGE_ROWS))
 
 
@@ -55,7 +52,7 @@ def repair_overdue(
 def repair_undated(
     _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
 ) -> Slice[BlockCursor]:
-    """Give submissions of a finite policy that have no deadline the one they should have.
+    """Write the deadlines of submissions of a finite policy that have none.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
@@ -82,21 +79,19 @@ def purge_submissions(
         StorageError: a storage root is missing.
     """
     selection = claimable(cutoff, retry_failed=options.retry_failed)
-    with open_purge(options, cutoff.as_of) as purge:
-
-        def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
-            items, result = purge_batch(
-                purge, selection.where(SUBMISSIONS_BY_DEADLINE.after(place)).limit(rows)
-            )
-            if items:
-                place = KeysetCursor(items[-1].moment, items[-1].id)
-            return Batch(result, place, exhausted=len(items) < rows)
-
+    with open_purge(options) as purge:
+        act = partial(work_claim, purge.engine, submission_steps(purge, cutoff.as_of))
+        one_batch = by_page(selection, SUBMISSIONS_BY_DEADLINE, act)
         return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
 @task(name="count overdue submissions", **TASK_OPTIONS)
 def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
+    """Count what `overdue_submissions` counts, as a step of a run."""
+    return overdue_submissions(cutoff, options.job)
+
+
+def overdue_submissions(cutoff: Cutoff, job: str) -> Overdue:
     """Return the submissions that are past their deadline and still have content.
 
     Raises:
@@ -105,7 +100,4 @@ def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
     query = select(func.count(), func.min(submissions.c.expires_at)).where(
         overdue(cutoff.as_of), finite_policy(), no_active_run()
     )
-    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, oldest = connection.execute(query).one()
-    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
-    return Overdue(rows=rows, oldest_age_seconds=age)
+    return count_overdue_rows(query, cutoff, job)

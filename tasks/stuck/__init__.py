@@ -1,1 +1,1 @@
-"""The watchdog over runs that hang (specification 6)."""
+"""Timing out validation runs that hang (specification 6)."""

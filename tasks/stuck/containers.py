@@ -1,11 +1,11 @@
-"""Stopping the containers of runs that have ended (SPEC 6.3).
+"""Stopping the containers of runs that have timed out (SPEC 6.3).
 
 A run's containers are those that its attempt's provider named, and those that carry its label. A
-validator that hangs rarely minds being asked to end, so each one takes its whole grace: they are
-stopped beside the work on the next runs, and waited for once.
+validator that hangs usually ignores SIGTERM and takes its whole grace period, so containers are
+stopped in threads while the next runs are worked on, and waited for once.
 
-An engine that is away is a warning: the runs have ended all the same, and what is left behind is
-removed by cleanup-orphaned-containers once the engine answers.
+A container engine that does not answer is a warning: the runs have timed out all the same, and
+cleanup-orphaned-containers removes the containers once the container engine answers.
 """
 
 from collections.abc import Sequence
@@ -21,26 +21,26 @@ from maintenance.report import BatchResult
 from maintenance.settings import Settings
 
 GRACE_SECONDS = 10
-"""A container may take so long to end before it is killed."""
+"""Seconds that a container has to end before it is killed."""
 
 AT_ONCE = 8
-"""So many containers are stopped at a time: stopping is mostly waiting for their grace."""
+"""Containers that are stopped at a time: most of it is waiting for the grace period."""
 
 STOPPED = "containers stopped"
 
 
 class RunIsStopping(ContainerError):
-    """A container was left alone because the run was asked to stop."""
+    """A container was not stopped because of a stop request."""
 
 
 class ContainerStopper:
-    """Stops containers of runs. The engine is opened when the first runs come.
+    """Stops containers of runs. The container engine is opened for the first runs.
 
-    Once it has failed it is not asked again: each question may take as long as its time-out.
+    After its first failure it is not used again: each request may last as long as its time-out.
     """
 
     def __init__(self, settings: Settings, opened: ExitStack) -> None:
-        """Say which engine it is, and what closes the connection to it."""
+        """Keep the settings, and the stack that closes what is opened."""
         self._settings = settings
         self._opened = opened
         self._engine: ContainerEngine | None = None
@@ -49,16 +49,16 @@ class ContainerStopper:
         self._stopping: list[tuple[ManagedContainer, Future[ContainerRemoval]]] = []
 
     def stop(self, run_ids: Sequence[UUID], execution_ids: Sequence[str]) -> BatchResult:
-        """Begin to stop and remove the containers of these runs; `wait` says what became of it.
+        """Start to stop and remove the containers of these runs; `wait` returns the result.
 
         Args:
-            run_ids: runs that have ended.
-            execution_ids: what the provider of their attempts called the executions.
+            run_ids: runs that have timed out.
+            execution_ids: the names that the attempts' providers gave the executions.
         """
         found, result = self._find(run_ids, execution_ids)
         if found and self._engine is not None:
             if self._pool is None:
-                # Entered after the engine, so that it is at its end before the engine is closed.
+                # Entered after the container engine, so that it is closed before it.
                 self._pool = self._opened.enter_context(ThreadPoolExecutor(AT_ONCE, "stopping"))
             for container in found:
                 removal = self._pool.submit(_remove, self._engine, container.id)
@@ -66,7 +66,7 @@ class ContainerStopper:
         return result
 
     def wait(self) -> BatchResult:
-        """Wait for the containers that are being stopped; return what became of them."""
+        """Wait until the containers are stopped; return what became of them."""
         result = BatchResult()
         for container, future in self._stopping:
             removal = future.result()
@@ -87,11 +87,11 @@ class ContainerStopper:
     def _find(
         self, run_ids: Sequence[UUID], execution_ids: Sequence[str]
     ) -> tuple[list[ManagedContainer], BatchResult]:
-        """Return the containers of these runs, from one list of all that are Validibot's."""
+        """Return the containers of these runs, out of one list of all of Validibot's."""
         result = BatchResult()
         if not run_ids:
             return [], result
-        # Other providers have names of their own kinds, which mean nothing to this engine.
+        # Names of other providers' executions are no identifiers of this container engine.
         prefixes = tuple(one for one in execution_ids if IDENTIFIER.fullmatch(one))
         try:
             containers = self._open().managed()
@@ -125,7 +125,7 @@ class ContainerStopper:
 
 
 def _remove(engine: ContainerEngine, identifier: str) -> ContainerRemoval:
-    """Stop and remove a container, unless the run itself is to stop and has not begun with it."""
+    """Stop and remove a container, unless a stop request came first."""
     if stop_request.requested():
         return ContainerRemoval(
             "failed", RunIsStopping("the run was asked to stop before it came to it")

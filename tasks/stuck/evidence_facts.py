@@ -1,8 +1,8 @@
-"""What the evidence of runs is made of, read for a whole batch (SPEC 6.4).
+"""The facts that evidence manifests are made of, read for a whole batch (SPEC 6.4).
 
-Three statements for any number of runs. The steps come as a stream in the order of their runs:
-a few values are in memory at a time, however large those of the batch are together. Values
-and times are read as text, so that one that Python cannot hold does not fail the statement.
+Three statements for any number of runs. The steps are read through a server-side cursor in the
+order of their runs, so that only a few values are in memory at a time. Values and times are read
+as text, so that one that Python cannot represent does not fail the statement.
 """
 
 from collections import defaultdict
@@ -28,7 +28,6 @@ from maintenance.evidence import Run, StepRun, Workflow, WorkflowStep
 from maintenance.schema import (
     evidence,
     run_summaries,
-    runs,
     step_runs,
     submissions,
     validators,
@@ -37,29 +36,28 @@ from maintenance.schema import (
 )
 from maintenance.schema.vocabulary import EvidenceAvailability, RunStatus
 from tasks.batching.arrays import any_bigint, any_uuid
-
-RUNS = runs.c
+from tasks.columns import RUNS
 
 STEPS_AT_ONCE = 100
-"""Rows of the stream that are fetched together."""
+"""Rows that are fetched from the cursor at a time."""
 
 COUNTS = ("error_count", "warning_count", "info_count", "total_findings")
 
 
 def has_evidence(run_id: ColumnElement[UUID]) -> ColumnElement[bool]:
-    """Return whether a run's evidence is there: generated, and it says where."""
-    return exists(literal(1)).where(evidence.c.run_id == run_id, is_there())
+    """Return whether a run has evidence."""
+    return exists(literal(1)).where(evidence.c.run_id == run_id, is_generated())
 
 
-def is_there() -> ColumnElement[bool]:
-    """Return whether an evidence row speaks of a manifest that was written."""
+def is_generated() -> ColumnElement[bool]:
+    """Return whether an evidence row names a manifest that was generated."""
     return and_(
         evidence.c.availability == EvidenceAvailability.GENERATED, evidence.c.manifest_path != ""
     )
 
 
 def read_lacking(connection: Connection, ids: Sequence[UUID]) -> Iterator[Run]:
-    """Yield those of the TIMED_OUT runs that lack evidence, with all that it is made of."""
+    """Yield the TIMED_OUT runs without evidence, with the facts that it is made of."""
     found = connection.execute(_runs(ids)).all()
     if not found:
         return
@@ -159,6 +157,6 @@ def _run(row: Row[Any], steps: Sequence[WorkflowStep], ran: Sequence[StepRun]) -
     )
 
 
-def _json(moment: ColumnElement[Any], name: str) -> ColumnElement[str]:
+def _json(time: ColumnElement[Any], name: str) -> ColumnElement[str]:
     """Return a time as JSON text, whatever the session's DateStyle is."""
-    return func.coalesce(cast(func.to_jsonb(moment), Text), "null").label(name)
+    return func.coalesce(cast(func.to_jsonb(time), Text), "null").label(name)

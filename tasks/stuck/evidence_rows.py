@@ -1,4 +1,4 @@
-"""The rows that say where a run's evidence is, or why there is none (SPEC 6.4)."""
+"""The rows that name a run's evidence manifest, or say why there is none (SPEC 6.4)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from maintenance.evidence import MAX_ERROR_CHARACTERS, SCHEMA
 from maintenance.schema import evidence, runs
 from maintenance.schema.vocabulary import EvidenceAvailability, RunStatus
 from tasks.batching.arrays import text_array, uuid_array
-from tasks.stuck.evidence_facts import is_there
+from tasks.stuck.evidence_facts import is_generated
 
 COLUMNS = (
     "created",
@@ -33,10 +33,10 @@ class Receipt:
 
     Attributes:
         run_id: the run.
-        output_hash: its output hash, blank when none could be made.
-        key: where the manifest is, blank without one.
-        sha256: the hash of its bytes, the same.
-        cause: why there is none, blank when there is.
+        output_hash: its output hash, blank when none could be computed.
+        key: the manifest's key in the private root, blank without a manifest.
+        sha256: the hash of the manifest's bytes, blank without a manifest.
+        cause: why there is no manifest, blank with one.
     """
 
     run_id: UUID
@@ -49,8 +49,8 @@ class Receipt:
 def write_receipts(connection: Connection, receipts: Sequence[Receipt]) -> int:
     """Write the evidence rows of runs that are still TIMED_OUT; return how many were written.
 
-    A row that speaks of a manifest is left alone, whoever wrote it. A failure that is written
-    down already, with this cause, is not written again.
+    A row that names a manifest is not changed. A failure that is recorded already, with the same
+    cause, is not written again.
     """
     written = [receipt for receipt in receipts if not receipt.cause]
     failed = {receipt.run_id: receipt.cause for receipt in receipts if receipt.cause}
@@ -59,7 +59,7 @@ def write_receipts(connection: Connection, receipts: Sequence[Receipt]) -> int:
 
 
 def write_failures(connection: Connection, causes: Mapping[UUID, str]) -> int:
-    """Write down why runs have no evidence; return how many rows were written."""
+    """Record why runs have no evidence; return how many rows were written."""
     texts = [cause.replace("\0", "\\0")[:MAX_ERROR_CHARACTERS] for cause in causes.values()]
     failed = select(
         func.unnest(uuid_array(list(causes))).label("run_id"),
@@ -73,7 +73,7 @@ def write_failures(connection: Connection, causes: Mapping[UUID, str]) -> int:
         evidence.c.generation_error != new.generation_error
     )
     values = ("modified", "schema_version", "availability", "generation_error")
-    return _write(connection, statement, values, ~is_there() & differs)
+    return _write(connection, statement, values, ~is_generated() & differs)
 
 
 def _write_generated(connection: Connection, receipts: Sequence[Receipt]) -> int:
@@ -93,7 +93,7 @@ def _write_generated(connection: Connection, receipts: Sequence[Receipt]) -> int
         "availability",
         "generation_error",
     )
-    return _write(connection, statement, values, ~is_there())
+    return _write(connection, statement, values, ~is_generated())
 
 
 def _insert(

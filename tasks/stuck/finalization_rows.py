@@ -1,4 +1,4 @@
-"""The rows of runs that are finished: hash, deadline, released definition (SPEC 3, 6.4)."""
+"""The rows of finalized runs: hash, deadline, released definition (SPEC 3, 6.4)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,15 +12,16 @@ from maintenance.retention import DO_NOT_STORE
 from maintenance.schema import evidence, runs
 from maintenance.schema.vocabulary import RunStatus
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
-from tasks.purge.output_deadlines import follow_runs
-from tasks.purge.output_selection import RUNS, new_deadline, new_end, unknown_policy
+from tasks.columns import RUNS
+from tasks.purge.output_deadlines import repair_submissions_of_runs
+from tasks.purge.output_selection import new_deadline, new_end, unknown_policy
 from tasks.stuck.evidence_rows import Receipt, write_receipts
 
 
 def lock_timed_out(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, UUID | None]:
-    """Lock those of the runs that are TIMED_OUT; return them, each with its submission.
+    """Lock the TIMED_OUT ones of these runs; return them, each with its submission.
 
-    Rows that somebody else has locked are left out.
+    Rows that are locked already are left out.
     """
     found = (
         select(RUNS.id, RUNS.submission_id)
@@ -31,20 +32,20 @@ def lock_timed_out(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, UU
 
 
 def timed_out(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Return those of the runs that are TIMED_OUT, locked or not."""
+    """Return which of the runs are TIMED_OUT, locked or not."""
     found = select(RUNS.id).where(RUNS.id == any_uuid(ids), RUNS.status == RunStatus.TIMED_OUT)
     return {row.id for row in connection.execute(found)}
 
 
-def finish_rows(
+def finalize_rows(
     connection: Connection, locked: dict[UUID, UUID | None], receipts: Sequence[Receipt]
 ) -> BatchResult:
-    """Write what finishes locked runs: evidence, deadlines, queued purges, released definitions.
+    """Finalize locked runs: evidence, deadlines, queued purges, released definitions.
 
-    `receipts` are of those runs that lacked evidence. `modified` stays, but for evidence rows.
+    `receipts` are those of the runs that lacked evidence. `modified` changes on evidence rows only.
     """
     result = BatchResult()
-    result.rows[evidence.name] += write_receipts(connection, receipts)
+    result.rows_by_table[evidence.name] += write_receipts(connection, receipts)
     hashes = {one.run_id: one.output_hash for one in receipts}
     fresh = _fresh({run_id: hashes.get(run_id, "") for run_id in locked}).cte("fresh")
     new = {column.name.removeprefix("new_"): column for column in fresh.c if "new_" in column.name}
@@ -57,20 +58,21 @@ def finish_rows(
         .values(new)
         .returning(fresh.c.policy, fresh.c.unknown)
     ).all()
-    result.rows[runs.name] += len(rows)
+    result.rows_by_table[runs.name] += len(rows)
     result.unknown_policies = Counter(row.policy for row in rows if row.unknown)
     affected = sorted({one for one in locked.values() if one is not None})
     if affected:
-        result += follow_runs(connection, affected)
-        # They are computed here as a matter of course, not because they were wrong.
+        result += repair_submissions_of_runs(connection, affected)
+        # Computed for every run that is finalized: not a repair.
         del result.repaired["deadlines repaired"]
     return result
 
 
 def _fresh(hashes: dict[UUID, str]) -> Any:  # noqa: ANN401 - a SELECT of many columns
-    """Select what the runs' columns should hold.
+    """Select the new values of the runs' columns.
 
-    Of a run whose outputs are purged only the release is open: the purge has set the rest.
+    When the outputs are purged, only the release of the definition is missing: the purge has set
+    the rest.
     """
     given = select(
         func.unnest(uuid_array(list(hashes))).label("id"),

@@ -1,6 +1,7 @@
-"""What follows once runs are ended: their containers stop, and they are finished (SPEC 6.3, 6.4).
+"""The follow-up of runs that have timed out: containers and finalization (SPEC 6.3, 6.4).
 
-Also for runs of earlier runs of the job that a crash, or a storage that was away, left unfinished.
+Also done for runs that an earlier run of the job timed out and could not finalize, because of a
+crash or a storage failure.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,27 +17,28 @@ from maintenance.settings import Settings
 from maintenance.storage.layout import Stores, open_stores
 from maintenance.timed_out import ATTEMPT_ERROR_CODE
 from tasks.batching.arrays import any_uuid
+from tasks.batching.claims import selected
 from tasks.stuck.containers import ContainerStopper
 from tasks.stuck.finalization import finalize
 
 
-class Finisher:
-    """Finishes ended runs. Storage and engine are opened when the first run needs them."""
+class FollowUp:
+    """Follows up timed out runs. Storage and container engine are opened for the first of them."""
 
     def __init__(self, engine: Engine, settings: Settings, opened: ExitStack) -> None:
-        """Name the database, and the stack that closes what is opened."""
+        """Keep the database, and the stack that closes what is opened."""
         self._engine = engine
         self._settings = settings
         self._opened = opened
         self._stores: Stores | None = None
         self._containers = ContainerStopper(settings, opened)
 
-    def finish(self, run_ids: Sequence[UUID], execution_ids: Sequence[str]) -> BatchResult:
-        """Stop the containers of these runs, write their evidence, compute their deadlines.
+    def start(self, run_ids: Sequence[UUID], execution_ids: Sequence[str]) -> BatchResult:
+        """Start to stop the containers of these runs, and finalize the runs.
 
-        Every one is counted: as selected, and as done, failed, deferred or skipped. That they have
-        ended is committed, so no failure here is an error of the whole: it is one of each run,
-        which the next run of the job takes up.
+        Every run is counted: as selected, and as done, failed, deferred or skipped. Their time-out
+        is committed, so an error here is a failure of each run, which the next run of the job
+        follows up again.
         """
         if not run_ids:
             return BatchResult()
@@ -48,7 +50,7 @@ class Finisher:
         except MaintenanceError as error:
             result += selected(run_ids)
             for run_id in run_ids:
-                result.fail(f"run {run_id}", f"ended, and not finished yet: {error}")
+                result.fail(f"run {run_id}", f"timed out, but not finalized yet: {error}")
         return result
 
     def wait(self) -> BatchResult:
@@ -56,19 +58,19 @@ class Finisher:
         return self._containers.wait()
 
     def preview(self, run_ids: Sequence[UUID], execution_ids: Sequence[str]) -> BatchResult:
-        """Return which containers `finish` would stop."""
+        """Return which containers `start` would stop."""
         return self._containers.preview(run_ids, execution_ids)
 
 
 @contextmanager
-def open_finisher(engine: Engine, settings: Settings) -> Iterator[Finisher]:
-    """Make a finisher for the length of the block."""
+def open_follow_up(engine: Engine, settings: Settings) -> Iterator[FollowUp]:
+    """Return a follow-up for the length of the block."""
     with ExitStack() as opened:
-        yield Finisher(engine, settings, opened)
+        yield FollowUp(engine, settings, opened)
 
 
 def execution_ids_of(connection: Connection, run_ids: Sequence[UUID]) -> list[str]:
-    """Return what providers call the executions of the attempts that ended with these runs."""
+    """Return the providers' names of the executions that timed out with these runs."""
     found = (
         select(attempts.c.provider_execution_id)
         .join(step_runs, attempts.c.step_run_id == step_runs.c.id)
@@ -79,8 +81,3 @@ def execution_ids_of(connection: Connection, run_ids: Sequence[UUID]) -> list[st
         )
     )
     return [row.provider_execution_id for row in connection.execute(found)]
-
-
-def selected(run_ids: Sequence[UUID]) -> BatchResult:
-    """Return the result that begins with these runs being selected."""
-    return BatchResult.selecting([run_id.int for run_id in run_ids])

@@ -1,4 +1,4 @@
-"""The rows of runs that hang: what is read under the claim, what is changed (SPEC 6.2)."""
+"""The rows of runs that hang: what is read after the claim, what is changed (SPEC 6.2)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from maintenance.schema import attempts, runs, step_runs
 from maintenance.schema.vocabulary import AttemptState, ErrorCategory, RunStatus
 from maintenance.timed_out import ATTEMPT_ERROR_CODE, timed_out_error
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
+from tasks.columns import RUNS
 from tasks.stuck.selection import (
-    RUNS,
     active_attempt,
     current_attempt,
     current_step,
@@ -26,22 +26,14 @@ from tasks.stuck.selection import (
 MILLISECONDS = 1_000
 
 
-@dataclass
-class Claimed:
-    """A run that the selection met, and its place in the order of the selection."""
-
-    id: UUID
-    moment: datetime
-
-
 @dataclass(frozen=True)
 class StuckRun:
-    """A claimed run that still hangs, with what its end needs to know.
+    """A run that hangs, with what timing it out needs to know.
 
     Attributes:
         id: the run.
-        minutes: after how many it has timed out, as its error text says.
-        attempt_id: the attempt that ends with it, None without one.
+        minutes: the time-out that the error text names.
+        attempt_id: the attempt that times out with it, None without one.
         execution_id: what that attempt's provider calls its execution; blank when not known.
     """
 
@@ -52,15 +44,32 @@ class StuckRun:
 
     @property
     def error(self) -> str:
-        """The error text that it ends with."""
+        """The error text that is written on the run."""
         return timed_out_error(self.minutes)
 
 
-def lock_attempts(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Lock the active attempts of claimed runs; return those that nobody else has locked.
+@dataclass
+class ClaimedRun:
+    """A run of the selection.
 
-    A callback that is on its way writes the attempt before or with the run. Whoever waits here
-    would hold up every other run of the batch; who is passed by comes again.
+    Attributes:
+        id: the run.
+        moment: with `id`, its place in the order of the selection.
+        error: why it was not timed out.
+        stuck: what the re-check found; None when the run does not hang, or is in use.
+    """
+
+    id: UUID
+    moment: datetime
+    error: str | None = None
+    stuck: StuckRun | None = None
+
+
+def lock_attempts(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Lock the active attempts of claimed runs; return those that were not locked already.
+
+    A callback may be writing the attempt. Waiting for it would delay all runs of the batch; a later
+    run of the job selects its run again.
     """
     mine = (
         select(attempts.c.id)
@@ -74,7 +83,7 @@ def lock_attempts(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
 def read_stuck(
     connection: Connection, ids: Sequence[UUID], cutoff: Cutoff, timeout: timedelta
 ) -> list[StuckRun]:
-    """Return those of the runs that hang now, in a statement of its own after the claim."""
+    """Return which of the claimed runs hang: the re-check, a statement after the claim."""
     own, step = deadlines(cutoff.as_of), current_step()
     attempt = current_attempt(step)
     found = connection.execute(
@@ -99,11 +108,11 @@ def read_stuck(
     ]
 
 
-def end_runs(connection: Connection, items: Sequence[StuckRun]) -> Counter[str]:
-    """Set these runs and their attempts to what they are: timed out; return the rows by table.
+def write_time_outs(connection: Connection, items: Sequence[StuckRun]) -> Counter[str]:
+    """Write that these runs and their attempts have timed out; return the rows by table.
 
-    The caller has locked both. An attempt that was never dispatched cannot time out, and fails
-    instead: Validibot's state machine knows no other way out of PENDING but a cancellation.
+    The caller has locked both. An attempt that was never dispatched fails instead: Validibot's
+    state machine allows no TIMED_OUT after PENDING.
     """
     now = func.statement_timestamp()
     ended_at = func.greatest(now, RUNS.started_at)

@@ -1,4 +1,4 @@
-"""The tasks of cleanup-stuck-runs: end, finish, preview, count (SPEC 6)."""
+"""The tasks of cleanup-stuck-runs: time out, follow up, preview, count (SPEC 6)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +13,16 @@ from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for, transaction
 from maintenance.report import Overdue
 from maintenance.settings import settings
+from tasks.batching.claims import selected
 from tasks.batching.keyset import KeysetCursor
+from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_page
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import page_sizer
-from tasks.retrying import TASK_OPTIONS, TEN_MINUTES
-from tasks.stuck.finalization import unfinished_runs
-from tasks.stuck.follow_up import execution_ids_of, open_finisher, selected
-from tasks.stuck.preview import preview_finish
+from tasks.retrying import TASK_OPTIONS
+from tasks.stuck.finalization import unfinalized_runs
+from tasks.stuck.finalization_preview import preview_finalization
+from tasks.stuck.follow_up import execution_ids_of, open_follow_up
 from tasks.stuck.selection import (
     STUCK_BY_START,
     claimable,
@@ -28,14 +30,12 @@ from tasks.stuck.selection import (
     stuck_runs,
     without_start,
 )
-from tasks.stuck.time_out import Ending, end_batch, preview_page
+from tasks.stuck.time_out import TimeOut, preview_time_out, time_out_batch
 
 MAX_NAMED = 20
-"""So many runs are named in a warning."""
+"""Most runs that a warning names."""
 
-FINISHED = "runs finished"
-
-OPTIONS = {**TASK_OPTIONS, "retry_delay_seconds": TEN_MINUTES}
+FOLLOWED_UP = "runs finished"
 
 
 @dataclass(frozen=True)
@@ -53,105 +53,107 @@ class StuckOptions:
     timeout: timedelta
 
 
-@task(name="end stuck runs", **OPTIONS)
-def end_stuck_runs(
+@task(name="time out stuck runs", **TASK_OPTIONS)
+def time_out_stuck_runs(
     cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: StuckOptions
 ) -> Slice[KeysetCursor]:
-    """End the runs that hang, oldest first; stop their containers, and finish them.
+    """Time out the runs that hang, oldest first, and follow them up.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
     selection = claimable(cutoff, options.timeout)
     sizer = BatchSizer(options.batch_size, settings().batch_seconds)
-    with _ending(cutoff, options) as ending:
-        one_batch = by_page(selection, STUCK_BY_START, partial(end_batch, ending))
+    with _opened(cutoff, options) as work:
+        one_batch = by_page(selection, STUCK_BY_START, partial(time_out_batch, work))
         done = work_slice(one_batch, cursor, share, sizer)
-        done.result += ending.finisher.wait()
+        done.result += work.follow_up.wait()
     return done
 
 
-@task(name="finish ended runs", **OPTIONS)
-def finish_ended_runs(
+@task(name="follow up earlier runs", **TASK_OPTIONS)
+def follow_up_earlier_runs(
     cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: StuckOptions
 ) -> Slice[KeysetCursor]:
-    """Finish runs that an earlier run of the job ended, and did not come to finish.
+    """Follow up runs that an earlier run of the job timed out and did not finalize.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
-    with _ending(cutoff, options) as ending:
+    with _opened(cutoff, options) as work:
 
-        def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
-            with transaction(ending.engine, read_only=True) as connection:
-                page = unfinished_runs(connection, place, rows, cutoff.started_at)
+        def one_batch(cursor: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
+            with transaction(work.engine, read_only=True) as connection:
+                page = unfinalized_runs(connection, cursor, rows, cutoff.started_at)
                 execution_ids = execution_ids_of(connection, page.ids)
-            result = ending.finisher.finish(page.ids, execution_ids)
+            result = work.follow_up.start(page.ids, execution_ids)
             if result.done:
-                result.repaired[FINISHED] = result.done
-            return Batch(result, page.place, page.exhausted)
+                result.repaired[FOLLOWED_UP] = result.done
+            return Batch(result, page.cursor, page.exhausted)
 
         done = work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
-        done.result += ending.finisher.wait()
+        done.result += work.follow_up.wait()
     return done
 
 
-@task(name="preview stuck runs", **OPTIONS)
+@task(name="preview stuck runs", **TASK_OPTIONS)
 def preview_stuck_runs(
     cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: StuckOptions
 ) -> Slice[KeysetCursor]:
-    """Say which runs would be ended, in READ ONLY transactions.
+    """Count the runs that would time out, in READ ONLY transactions.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
     selection = stuck_runs(cutoff, options.timeout)
-    with _ending(cutoff, options) as ending:
-        one_batch = by_page(selection, STUCK_BY_START, partial(preview_page, ending))
+    with _opened(cutoff, options) as work:
+        one_batch = by_page(selection, STUCK_BY_START, partial(preview_time_out, work))
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
-@task(name="preview unfinished runs", **OPTIONS)
-def preview_unfinished_runs(
+@task(name="preview earlier runs", **TASK_OPTIONS)
+def preview_earlier_runs(
     cutoff: Cutoff, cursor: KeysetCursor | None, share: SliceBudget, options: StuckOptions
 ) -> Slice[KeysetCursor]:
-    """Say which runs would be finished that an earlier run of the job ended.
+    """Count the runs that `follow_up_earlier_runs` would follow up.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
-    with _ending(cutoff, options) as ending:
+    with _opened(cutoff, options) as work:
 
-        def one_batch(place: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
-            with transaction(ending.engine, read_only=True) as connection:
-                page = unfinished_runs(connection, place, rows, cutoff.started_at)
+        def one_batch(cursor: KeysetCursor | None, rows: int) -> Batch[KeysetCursor]:
+            with transaction(work.engine, read_only=True) as connection:
+                page = unfinalized_runs(connection, cursor, rows, cutoff.started_at)
                 result = selected(page.ids)
-                result += preview_finish(connection, page.ids)
+                result += preview_finalization(connection, page.ids)
                 execution_ids = execution_ids_of(connection, page.ids)
-            result += ending.finisher.preview(page.ids, execution_ids)
+            result += work.follow_up.preview(page.ids, execution_ids)
             if page.ids:
-                result.repaired[FINISHED] = len(page.ids)
-            return Batch(result, page.place, page.exhausted)
+                result.repaired[FOLLOWED_UP] = len(page.ids)
+            return Batch(result, page.cursor, page.exhausted)
 
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
-@task(name="count stuck runs", **OPTIONS)
+@task(name="count stuck runs", **TASK_OPTIONS)
 def count_stuck_runs(cutoff: Cutoff, options: StuckOptions) -> Overdue:
+    """Count what `overdue_stuck_runs` counts, as a step of a run."""
+    return overdue_stuck_runs(cutoff, options.job, options.timeout)
+
+
+def overdue_stuck_runs(cutoff: Cutoff, job: str, timeout: timedelta) -> Overdue:
     """Return the runs that still hang.
 
     Raises:
         DatabaseError: the statement failed.
     """
-    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, since = connection.execute(count_of_stuck(cutoff, options.timeout)).one()
-    age = (cutoff.started_at - since).total_seconds() if since else None
-    return Overdue(rows=rows, oldest_age_seconds=age)
+    return count_overdue_rows(count_of_stuck(cutoff, timeout), cutoff, job)
 
 
-@task(name="find runs without a start", **OPTIONS)
+@task(name="find runs without a start", **TASK_OPTIONS)
 def find_runs_without_start(cutoff: Cutoff, options: StuckOptions) -> list[str]:
-    """Return a warning that names runs which nobody can judge, if there are any (SPEC 6.1).
+    """Return a warning that names the runs of `without_start`, if there are any (SPEC 6.1).
 
     Raises:
         DatabaseError: the statement failed.
@@ -164,15 +166,15 @@ def find_runs_without_start(cutoff: Cutoff, options: StuckOptions) -> list[str]:
     names = ", ".join(str(row.id) for row in found)
     more = ", ..." if found[0].number > len(found) else ""
     warning = (
-        f"{found[0].number:,} runs are RUNNING without a start and without a deadline, so that"
-        f" nobody can say whether they hang; they were not ended: {names}{more}"
+        f"{found[0].number:,} runs are RUNNING without a start and without a deadline, so it"
+        f" cannot be determined whether they hang; they were not timed out: {names}{more}"
     )
     return [warning]
 
 
 @contextmanager
-def _ending(cutoff: Cutoff, options: StuckOptions) -> Iterator[Ending]:
+def _opened(cutoff: Cutoff, options: StuckOptions) -> Iterator[TimeOut]:
     current = settings()
     engine = engine_for(current, options.job)
-    with open_finisher(engine, current) as finisher:
-        yield Ending(engine, cutoff, options.timeout, finisher)
+    with open_follow_up(engine, current) as follow_up:
+        yield TimeOut(engine, cutoff, options.timeout, follow_up)

@@ -1,9 +1,8 @@
-"""Which runs hang: the selection that claims, previews and counts share (SPEC 6.1).
+"""Which runs hang; claims, previews and counts share the selection (SPEC 6.1).
 
-A run's attempts may have deadlines of their own. One that has passed ends the run; one that lies
-in the future shields it, whatever the run's age; without any, the run's age decides. Attempts are
-looked up run by run, through the steps: of all runs only the RUNNING ones are read, and those are
-few at any moment.
+The attempts of a run may have deadlines. The run hangs when one has passed. While one lies in the
+future, it does not hang, whatever its age. Without any deadline its age decides. Attempts are read
+run by run, through the steps: only RUNNING runs are read, and there are few of them.
 """
 
 from datetime import datetime, timedelta
@@ -36,25 +35,24 @@ from maintenance.schema.vocabulary import (
     RunStatus,
 )
 from tasks.batching.keyset import KeysetOrder
+from tasks.columns import RUNS
 
-RUNS = runs.c
 STUCK_BY_START = KeysetOrder(RUNS.created, RUNS.id)
 
 SECONDS_A_MINUTE = 60
 
 
 def active_attempt() -> ColumnElement[bool]:
-    """Return whether an attempt has not come to its end."""
+    """Return whether an attempt has not ended."""
     return attempts.c.state.in_(ACTIVE_ATTEMPT_STATES)
 
 
 def finite_seconds(
     first: ColumnElement[datetime], last: ColumnElement[datetime]
 ) -> ColumnElement[Decimal]:
-    """Return the seconds between two moments, NULL when one of them is infinite.
+    """Return the seconds between two times, NULL when one of them is infinite.
 
-    PostgreSQL knows infinite times and cannot calculate with them; one in an odd row must not
-    fail the statement.
+    PostgreSQL cannot calculate with infinite times, and one of them must not fail the statement.
     """
     return case((func.isfinite(first) & func.isfinite(last), extract("epoch", last - first)))
 
@@ -63,7 +61,7 @@ def deadlines(as_of: datetime) -> LateralFromClause:
     """Return, for each run, what the deadlines of its active attempts say.
 
     `bounded`: one has a deadline. `expired_at`: the earliest that has passed, NULL without one.
-    `minutes`: what its attempt was allowed, from its creation, in whole minutes rounded up.
+    `minutes`: from the creation of that attempt to its deadline, rounded up.
     """
     passed = attempts.c.timeout_at <= as_of
     allowed = finite_seconds(attempts.c.created, attempts.c.timeout_at)
@@ -84,7 +82,7 @@ def deadlines(as_of: datetime) -> LateralFromClause:
 
 
 def is_stuck(cutoff: Cutoff, timeout: timedelta, own: LateralFromClause) -> ColumnElement[bool]:
-    """Return whether a run hangs; exactly at the cutoff of its age it does not yet."""
+    """Return whether a run hangs; a run that is exactly `timeout` old does not."""
     too_old = and_(~own.c.bounded, RUNS.started_at < cutoff.as_of - timeout)
     return and_(RUNS.status == RunStatus.RUNNING, or_(own.c.expired_at.is_not(None), too_old))
 
@@ -101,12 +99,12 @@ def stuck_runs(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
 
 
 def claimable(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
-    """Return the same, locked; a run that the application has locked just now is left out."""
+    """Return the same, locked; runs that are locked already are left out."""
     return stuck_runs(cutoff, timeout).with_for_update(of=runs, skip_locked=True)
 
 
 def count_of_stuck(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
-    """Return how many runs hang, and since when the longest of them does."""
+    """Return how many runs hang, and since when the oldest of them does."""
     own = deadlines(cutoff.as_of)
     since = func.coalesce(own.c.expired_at, RUNS.started_at + literal(timeout))
     return (
@@ -118,9 +116,9 @@ def count_of_stuck(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
 
 
 def without_start(cutoff: Cutoff) -> Select[Any]:
-    """Return the runs of which nobody can say whether they hang, oldest first.
+    """Return the runs of which cannot be said whether they hang, oldest first.
 
-    They are RUNNING, nobody wrote down since when, and no active attempt has a deadline.
+    They are RUNNING, their start is not recorded, and no active attempt has a deadline.
     """
     own = deadlines(cutoff.as_of)
     return (

@@ -11,7 +11,7 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 
 from flows import cleanup_orphaned_containers as module
-from flows.cleanup_orphaned_containers import JOB, cleanup_orphaned_containers
+from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
 from flows.run.offline import without_server
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
@@ -26,12 +26,13 @@ from tasks.orphaned_containers import (
     find_orphans,
     remove_orphans,
 )
-from tasks.retrying import TEN_MINUTES, only_transient
+from tasks.retrying import BACKOFF, only_transient
 from tests.support.docker_engine import Containers
 from tests.support.odd_engine import HANG, ID, closed_port, odd_engine, silent
 from tests.support.runs import attempts_of, run
 from tests.support.validibot import Validibot
 
+JOB = cleanup_orphaned_containers.name
 HOUR = timedelta(hours=1)
 NOWHERE = "postgresql://nobody:top-secret@127.0.0.1:1/none"
 TASKS = (find_orphans, remove_orphans, count_orphans)
@@ -39,7 +40,7 @@ TASKS = (find_orphans, remove_orphans, count_orphans)
 
 @pytest.fixture(autouse=True)
 def _environment(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test here runs against its own database, and does not wait between attempts."""
+    """Every test here has its own database, and does not wait between attempts."""
     for task in TASKS:
         name = str(task.fn.__name__)
         monkeypatch.setattr(module, name, task.with_options(retry_delay_seconds=0))
@@ -99,7 +100,7 @@ def test_7_an_engine_that_cannot_be_reached_fails_the_run_with_a_clear_message(
 def test_2_9_an_engine_that_is_away_gets_four_attempts_as_the_ten_minute_jobs_have_them() -> None:
     assert attempts_of(EngineUnavailable("away")) == 4
     for task in TASKS:
-        assert (task.retries, task.retry_delay_seconds) == (3, TEN_MINUTES)
+        assert (task.retries, task.retry_delay_seconds) == (3, BACKOFF)
         assert task.retry_condition_fn is only_transient
 
 
@@ -158,9 +159,9 @@ def test_7_when_the_database_is_away_only_the_containers_age_counts(
     assert containers.ids() == kept
     assert (forecast.selected, report.done) == (2, 2)
     assert abs(report.as_of - now) < timedelta(minutes=2)
-    said = " ".join(report.warnings)
-    assert "the database cannot be asked" in said
-    assert ("remove_all removes nothing while runs cannot be asked for" in said) == remove_all
+    warnings = " ".join(report.warnings)
+    assert "the database is unavailable" in warnings
+    assert ("remove_all removes nothing while the runs cannot be read" in warnings) == remove_all
     assert "top-secret" not in report.model_dump_json()
 
 
@@ -178,7 +179,7 @@ def test_7_a_database_that_is_lost_after_the_start_leaves_the_age(
     with using(DEPLOYMENT_TARGET="self_hosted", DATABASE_URL=NOWHERE):
         selection = find_orphans.fn(start.cutoff, options)
     assert {one.id for one in selection.orphans} == containers.ids() - {kept}
-    assert "the runs of containers cannot be asked for" in selection.warnings[0]
+    assert "the runs of containers cannot be read" in selection.warnings[0]
     assert "remove_all removes nothing" in selection.warnings[1]
 
 
@@ -192,7 +193,7 @@ def test_7_a_database_that_accepts_and_never_answers_is_not_waited_for() -> None
             report = clean_up_on(engine)
         assert time.monotonic() - started < 20
     assert report.done == 1
-    assert "the database cannot be asked" in report.warnings[0]
+    assert "the database is unavailable" in report.warnings[0]
 
 
 def test_2_1_a_future_cutoff_is_refused_without_the_database_too() -> None:

@@ -9,7 +9,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows.purge_expired_submissions import purge_expired_submissions
-from flows.run.lifecycle import ItemsFailed
+from flows.run.final_state import ItemsFailed
 from flows.run.offline import without_server
 from maintenance import schema
 from maintenance import settings as settings_module
@@ -151,7 +151,7 @@ def test_one_key_that_fails_is_one_items_failure_with_a_queued_retry(
 def test_a_service_that_is_broken_fails_the_run_after_four_attempts_and_no_item(
     validibot: Validibot, cloud: Cloud
 ) -> None:
-    """On S3 alone: the client of Google Cloud Storage has the longer patience."""
+    """Only on S3: the client of Google Cloud Storage retries for longer."""
     identifier, _ = submission(validibot, cloud, 1)
     before = cloud.held()
     server = cloud.files.server

@@ -1,4 +1,4 @@
-"""What belongs to the end of a run is done by this run of the job, or by the next (SPEC 6.4)."""
+"""A timed-out run is finalized by this run of the job, or by the next one (SPEC 6.4)."""
 
 import shutil
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_storage_that_is_missing_does_not_keep_runs_alive(hanging: Hanging) ->
     assert statuses(hanging) == {"TIMED_OUT"}
     assert (report.selected, report.done, report.failed) == (3, 0, 3)
     assert {one.item for one in report.failures} == {f"run {run_id}" for run_id in runs}
-    assert all("ended, and not finished yet" in one.cause for one in report.failures)
+    assert all("timed out, but not finalized yet" in one.cause for one in report.failures)
     (hanging.validibot.root / "private").mkdir()
     mended = clean()
     assert (mended.selected, mended.done) == (3, 3)

@@ -34,7 +34,7 @@ def test_runs_without_a_start_are_named_and_left(hanging: Hanging) -> None:
         report = clean(dry_run=dry_run)
         (warning,) = report.warnings
         assert warning.startswith("22 runs are RUNNING without a start and without a deadline")
-        named = set(warning.partition("ended: ")[2].removesuffix(", ...").split(", "))
+        named = set(warning.partition("timed out: ")[2].removesuffix(", ...").split(", "))
         assert len(named) == 20
         assert named < unknown
         assert (report.selected, report.failed) == (0, 0)
@@ -94,7 +94,7 @@ def test_a_timeout_out_of_bounds_is_refused(hanging: Hanging, minutes: int) -> N
     assert hanging.validibot.snapshot() == before
 
 
-def test_times_that_cannot_be_calculated_with_stop_nobody(
+def test_rows_with_times_that_cannot_be_computed_do_not_stop_the_others(
     hanging: Hanging, database: Engine
 ) -> None:
     odd, odder, plain = hanging.run(), hanging.run(), hanging.run()
@@ -116,6 +116,6 @@ def test_times_that_cannot_be_calculated_with_stop_nobody(
 
 
 def test_2_9_a_transient_error_is_tried_again_as_in_the_ten_minute_jobs() -> None:
-    for name in ("end_stuck_runs", "finish_ended_runs", "count_stuck_runs"):
+    for name in ("time_out_stuck_runs", "follow_up_earlier_runs", "count_stuck_runs"):
         task = getattr(stuck_runs, name)
         assert (task.retries, task.retry_delay_seconds) == (3, [60, 120, 240])

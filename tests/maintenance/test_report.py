@@ -24,6 +24,7 @@ from maintenance.report import (
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 
 counts = st.integers(0, 1000)
+fingerprints = st.integers(0, FINGERPRINT_MODULUS - 1).map("{:032x}".format)
 counters = st.dictionaries(st.sampled_from(["runs", "files", "sessions"]), st.integers(1, 9))
 moments = st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(  # noqa: DTZ001
     lambda moment: moment.replace(tzinfo=UTC)
@@ -40,11 +41,11 @@ def results(draw: st.DrawFn) -> BatchResult:
         batches=draw(counts),
         files=draw(counts),
         bytes=draw(counts),
-        fingerprint=draw(st.integers(0, FINGERPRINT_MODULUS - 1)),
+        fingerprint=draw(st.none() | fingerprints),
         oldest=draw(moments),
         newest=draw(moments),
     )
-    for part in (result.rows, result.repaired, result.unknown_policies):
+    for part in (result.rows_by_table, result.repaired, result.unknown_policies):
         part.update(draw(counters))
     for number in range(draw(st.integers(0, 25))):
         result.fail(f"item {draw(counts)}", f"cause {number}")
@@ -84,7 +85,7 @@ def test_a_report_holds_the_sums_and_the_extremes(parts: list[BatchResult]) -> N
     for name in ("selected", "done", "failed", "deferred", "skipped", "batches", "files", "bytes"):
         assert getattr(total, name) == sum(getattr(part, name) for part in parts)
     for table in ("runs", "files", "sessions"):
-        assert total.rows_by_table.get(table, 0) == sum(part.rows[table] for part in parts)
+        assert total.rows_by_table.get(table, 0) == sum(part.rows_by_table[table] for part in parts)
         assert total.repaired.get(table, 0) == sum(part.repaired[table] for part in parts)
         assert total.unknown_policies.get(table, 0) == sum(
             part.unknown_policies[table] for part in parts
@@ -92,7 +93,7 @@ def test_a_report_holds_the_sums_and_the_extremes(parts: list[BatchResult]) -> N
     assert total.oldest == min((part.oldest for part in parts if part.oldest), default=None)
     assert total.newest == max((part.newest for part in parts if part.newest), default=None)
     assert int(total.fingerprint or "0", 16) == (
-        sum(part.fingerprint for part in parts) % FINGERPRINT_MODULUS
+        sum(int(part.fingerprint or "0", 16) for part in parts) % FINGERPRINT_MODULUS
     )
 
 
@@ -133,7 +134,7 @@ def test_the_fingerprint_depends_on_the_items_and_not_on_their_order() -> None:
     shuffled = random.Random(1).sample(ids, len(ids))
 
     def of(items: list[UUID]) -> str | None:
-        return added(*(BatchResult(fingerprint=item.int) for item in items)).fingerprint
+        return added(*(BatchResult.selecting([item.int]) for item in items)).fingerprint
 
     assert of(shuffled) == of(ids)
     assert of(ids[:-1]) != of(ids)
@@ -199,7 +200,7 @@ def test_every_reason_to_stop_but_the_usual_one_is_in_the_line() -> None:
 
 def test_a_report_survives_json() -> None:
     result = BatchResult(selected=3, done=2, oldest=NOW - timedelta(days=1), newest=NOW)
-    result.rows["runs"] = 2
+    result.rows_by_table["runs"] = 2
     result.fail("submission 1", "disk")
     total = added(result)
     total.overdue = Overdue(rows=1, oldest_age_seconds=1.5)
@@ -222,14 +223,14 @@ def test_a_report_survives_json() -> None:
         (5000 * 1024**4, "5,000.0 TiB"),
     ],
 )
-def test_sizes_as_people_read_them(size: int, shown: str) -> None:
+def test_sizes_have_a_unit(size: int, shown: str) -> None:
     assert human_bytes(size) == shown
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (90_061, "1 day, 1:01:01")]
 )
-def test_ages_as_people_read_them(seconds: float, shown: str) -> None:
+def test_ages_are_days_hours_minutes_and_seconds(seconds: float, shown: str) -> None:
     assert human_age(seconds) == shown
 
 

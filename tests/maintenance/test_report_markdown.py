@@ -41,20 +41,20 @@ def shape(markdown: str) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("place", ["cause", "item", "warning", "policy", "table", "message"])
-def test_a_hostile_text_changes_nothing_but_itself(text: str, place: str) -> None:
+@pytest.mark.parametrize("where", ["cause", "item", "warning", "policy", "table", "message"])
+def test_a_hostile_text_changes_nothing_but_itself(text: str, where: str) -> None:
     def with_text(value: str) -> Report:
         values: dict[str, object] = {"selected": 1, "failed": 1}
         item, cause = "submission 1", "disk"
-        if place == "cause":
+        if where == "cause":
             cause = value
-        elif place == "item":
+        elif where == "item":
             item = value
-        elif place == "warning":
+        elif where == "warning":
             values["warnings"] = [value, "another"]
-        elif place == "policy":
+        elif where == "policy":
             values["unknown_policies"] = {value: 1}
-        elif place == "table":
+        elif where == "table":
             values["rows_by_table"] = {value: 1}
         else:
             values |= {"message": value, "stopped_because": "error"}

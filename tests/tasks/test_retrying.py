@@ -9,10 +9,10 @@ from tasks.preflight import choose_run_cutoff
 from tasks.purge.outputs import purge_outputs, repair_output_deadlines
 from tasks.purge.queued_submissions import discover_unqueued, purge_queued
 from tasks.purge.submissions import purge_submissions, repair_overdue, repair_undated
-from tasks.retrying import FIVE_MINUTES, HOURLY, TASK_OPTIONS, TEN_MINUTES, only_transient
+from tasks.retrying import BACKOFF, SHORT_BACKOFF, TASK_OPTIONS, only_transient
 from tests.support.runs import attempts_of
 
-HOURLY_TASKS = (
+TASKS = (
     purge_submissions,
     repair_overdue,
     repair_undated,
@@ -25,22 +25,21 @@ HOURLY_TASKS = (
 )
 
 
-def test_the_waits_double_from_their_base_and_stay_under_their_cap() -> None:
-    assert HOURLY == [60, 120, 240]
-    assert TEN_MINUTES == [60, 120, 240]
-    assert FIVE_MINUTES == [30, 60, 120]
+def test_each_delay_is_twice_the_one_before() -> None:
+    assert BACKOFF == [60, 120, 240]
+    assert SHORT_BACKOFF == [30, 60, 120]
     assert TASK_OPTIONS["retry_jitter_factor"] > 0
 
 
-@pytest.mark.parametrize("task", HOURLY_TASKS, ids=lambda task: str(task.name))
-def test_tasks_of_hourly_and_daily_jobs_have_three_retries(task: Task[..., object]) -> None:
-    assert (task.retries, task.retry_delay_seconds) == (3, HOURLY)
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: str(task.name))
+def test_tasks_have_three_retries(task: Task[..., object]) -> None:
+    assert (task.retries, task.retry_delay_seconds) == (3, BACKOFF)
     assert task.retry_condition_fn is only_transient
 
 
 @pytest.mark.parametrize("task", [discover_unqueued, purge_queued], ids=lambda task: str(task.name))
-def test_tasks_of_the_queue_are_tried_sooner(task: Task[..., object]) -> None:
-    assert (task.retries, task.retry_delay_seconds) == (3, FIVE_MINUTES)
+def test_tasks_of_the_job_of_every_five_minutes_are_retried_sooner(task: Task[..., object]) -> None:
+    assert (task.retries, task.retry_delay_seconds) == (3, SHORT_BACKOFF)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
 from deployments.monitoring.lateness import late, windows
-from flows.backlog import WORK, Backlog, time_budget
+from flows.backlog import Backlog, time_budget
 from flows.jobs import JOBS
 from maintenance.report import Overdue
 from maintenance.settings import Settings
@@ -37,7 +37,7 @@ LIMIT = T0.replace(hour=2, second=0) + BUDGET
 def test_a_job_is_late_after_two_windows_and_its_time_budget(
     job: str, environment: Settings
 ) -> None:
-    assert time_budget(job) == WORK[job].time_budget
+    assert time_budget(job) == JOBS[job].time_budget
     limit = T0.replace(second=0) + SECOND_WINDOWS[job] + time_budget(job)
     never = job_state(job, schedule(JOBS[job].schedule, T0))
     worked = job_state(job, schedule(JOBS[job].schedule, T0 - 30 * DAY), worked=T0)

@@ -1,7 +1,6 @@
 """The hot statements use the indexes that Validibot has (their plans, on a filled database)."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +10,13 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from demo.sample import SampleSpec, load_sample
 from maintenance.cutoff import Cutoff
-from tasks.batching.row_changes import RowDeletion, RowUpdate
+from tasks.batching.row_changes import Changes
+from tasks.columns import RUNS
 from tasks.purge import output_selection as due_outputs
 from tasks.purge import submission_selection as due_submissions
 from tasks.purge.output_rows import OutputItem, output_changes, read_outputs
 from tasks.purge.queued_submissions import due_rows
-from tasks.purge.submission_batch import claimed
-from tasks.purge.submission_rows import purge_changes, read_related
+from tasks.purge.submission_rows import SubmissionItem, purge_changes, read_related
 
 
 class Explain(Executable, ClauseElement):
@@ -42,12 +41,12 @@ NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 ROWS = 50
 
 
-@pytest.fixture
-def filled(database: Engine, tmp_path: Path) -> Engine:
+@pytest.fixture(scope="module")
+def filled(module_database: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Enough rows that a sequential scan would be the wrong plan, most of them not due."""
     spec = SampleSpec(submissions=4_000, expired_share=0.1, with_files=False)
-    load_sample(database, tmp_path, spec, NOW)
-    return database
+    load_sample(module_database, tmp_path_factory.mktemp("sample"), spec, NOW)
+    return module_database
 
 
 def plan(engine: Engine, statement: Any) -> str:
@@ -65,7 +64,7 @@ def test_the_claim_of_due_submissions_follows_the_index_on_their_deadline(filled
 
 def test_the_claim_of_due_outputs_follows_the_index_on_their_deadline(filled: Engine) -> None:
     claim = due_outputs.claimable(due_outputs.dated(Cutoff(NOW, NOW)))
-    order = (due_outputs.RUNS.output_expires_at, due_outputs.RUNS.id)
+    order = (RUNS.output_expires_at, RUNS.id)
     explained = plan(filled, claim.order_by(*order).limit(ROWS))
     assert "validations_validationrun_output_expires_at" in explained
     assert "Seq Scan on validations_validationrun" not in explained
@@ -80,15 +79,14 @@ def test_the_claim_of_queued_submissions_reads_them_by_their_key(filled: Engine)
 def test_every_change_of_a_purge_finds_its_rows_by_an_index(filled: Engine) -> None:
     with filled.connect() as connection:
         cutoff = Cutoff(NOW, NOW)
-        items = claimed(
-            connection, due_submissions.claimable(cutoff, retry_failed=False).limit(ROWS)
-        )
+        claim = due_submissions.claimable(cutoff, retry_failed=False).limit(ROWS)
+        items = [SubmissionItem(*row) for row in connection.execute(claim)]
         read_related(connection, items)
         runs = due_outputs.due_outputs(due_outputs.dated(cutoff)).limit(ROWS)
         outputs = [OutputItem(*row) for row in connection.execute(runs)]
         read_outputs(connection, outputs)
     assert len(items) == len(outputs) == ROWS
-    changes: list[RowUpdate | RowDeletion] = [
+    changes: Changes = [
         *purge_changes(items, redact_traces=True),
         *output_changes(outputs, redact_traces=True),
     ]

@@ -1,4 +1,4 @@
-"""Finishing runs that timed out: evidence, deadlines, queued purges, released definitions."""
+"""Finalization of runs that timed out: evidence, deadlines, queued purges, released definitions."""
 
 import hashlib
 import json
@@ -217,7 +217,7 @@ def test_modified_stays_and_a_second_call_changes_nothing(
     snapshot = validibot.snapshot()
     again = finalize(validibot.engine, stores, [run_id])
     assert outcome(again) == (1, 1, 0, 0, 0)
-    assert +again.rows == {}
+    assert +again.rows_by_table == {}
     assert validibot.snapshot() == snapshot
 
 
@@ -297,7 +297,7 @@ def test_runs_that_are_not_timed_out_are_skipped(validibot: Validibot, stores: S
     assert validibot.snapshot() == snapshot
 
 
-def test_a_run_that_somebody_holds_is_deferred_and_the_others_are_done(
+def test_a_locked_run_is_deferred_and_the_others_are_done(
     validibot: Validibot, stores: Stores, database: Engine
 ) -> None:
     held, free = timed_out_run(validibot, None), timed_out_run(validibot, None)

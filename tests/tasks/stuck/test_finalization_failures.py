@@ -1,4 +1,4 @@
-"""One run that cannot be finished never stops the others, and says why on its evidence row."""
+"""A run that cannot be finalized does not stop the others; its evidence row has the cause."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,7 +135,7 @@ def test_a_deadline_beyond_all_times_fails_its_run_and_the_others_are_done(
     assert evidence_of(validibot, bad)["availability"] == "FAILED"
 
 
-def test_a_storage_that_is_away_is_nobodys_failure_and_nothing_is_written(
+def test_an_unavailable_storage_fails_no_run_and_nothing_is_written(
     validibot: Validibot,
 ) -> None:
     class Away:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +11,9 @@ from sqlalchemy import Connection, Engine, event
 from demo.sample import SampleSpec, load_sample
 from maintenance.cutoff import Cutoff
 from tasks.batching.keyset import KeysetCursor
+from tasks.stuck.finalization_preview import preview_after_time_out, preview_finalization
 from tasks.stuck.follow_up import execution_ids_of
-from tasks.stuck.preview import preview_end, preview_finish
-from tasks.stuck.rows import end_runs, lock_attempts, read_stuck
+from tasks.stuck.rows import lock_attempts, read_stuck, write_time_outs
 from tasks.stuck.selection import (
     STUCK_BY_START,
     claimable,
@@ -31,12 +30,12 @@ BY_STATUS = "validations_status_ba8d2b_idx"
 BY_STEP = "validations_executionattempt_step_run_id", "uq_attempt_"
 
 
-@pytest.fixture
-def filled(database: Engine, tmp_path: Path) -> Engine:
+@pytest.fixture(scope="module")
+def filled(module_database: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Enough rows that a sequential scan would be the wrong plan, few of them RUNNING."""
     spec = SampleSpec(submissions=4_000, stuck_share=0.5, with_files=False)
-    load_sample(database, tmp_path, spec, NOW)
-    return database
+    load_sample(module_database, tmp_path_factory.mktemp("sample"), spec, NOW)
+    return module_database
 
 
 @contextmanager
@@ -60,10 +59,10 @@ def plans_of(engine: Engine) -> Iterator[list[str]]:
 
 
 def test_what_hangs_is_found_by_its_status_and_its_attempts_by_their_step(filled: Engine) -> None:
-    place = KeysetCursor(NOW - DAY, UUID(int=0))
+    cursor = KeysetCursor(NOW - DAY, UUID(int=0))
     pages = [
         claimable(AS_OF, TIMEOUT).limit(ROWS),
-        claimable(AS_OF, TIMEOUT).where(STUCK_BY_START.after(place)).limit(ROWS),
+        claimable(AS_OF, TIMEOUT).where(STUCK_BY_START.after(cursor)).limit(ROWS),
         stuck_runs(AS_OF, TIMEOUT).limit(ROWS),
         count_of_stuck(AS_OF, TIMEOUT),
         without_start(AS_OF).limit(ROWS),
@@ -87,9 +86,9 @@ def test_every_statement_on_a_batch_finds_its_rows_by_an_index(filled: Engine) -
     with plans_of(filled) as plans, filled.connect() as connection:
         lock_attempts(connection, ids)
         stuck = read_stuck(connection, ids, AS_OF, TIMEOUT)
-        preview_end(connection, ids, ids)
-        preview_finish(connection, ids)
-        end_runs(connection, stuck)
+        preview_after_time_out(connection, ids, ids)
+        preview_finalization(connection, ids)
+        write_time_outs(connection, stuck)
         execution_ids_of(connection, ids)
     assert len(stuck) == ROWS
     assert len(plans) > 10

@@ -119,12 +119,12 @@ def test_the_oldest_come_first_and_a_page_follows_the_other(
     rows = hanging.validibot.rows(schema.runs)
     expected = sorted(runs, key=lambda run_id: (rows[run_id]["created"], run_id))
     pages = []
-    place = None
+    cursor = None
     with database.connect() as connection:
         for _ in range(3):
-            page = stuck_runs(AS_OF, TIMEOUT).where(STUCK_BY_START.after(place)).limit(2)
+            page = stuck_runs(AS_OF, TIMEOUT).where(STUCK_BY_START.after(cursor)).limit(2)
             pages.append(connection.execute(page).all())
-            place = KeysetCursor(pages[-1][-1].moment, pages[-1][-1].id) if pages[-1] else place
+            cursor = KeysetCursor(pages[-1][-1].moment, pages[-1][-1].id) if pages[-1] else cursor
     assert [len(page) for page in pages] == [2, 2, 0]
     assert [row.id for page in pages for row in page] == expected
 

@@ -1,4 +1,4 @@
-"""Which runs of this job a crash left unfinished, and how cheaply they are found."""
+"""Which runs of this job are not finalized, and how cheaply they are found."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,8 +11,8 @@ from maintenance import schema
 from maintenance.settings import Settings
 from maintenance.storage.layout import Stores, open_stores
 from tasks.batching.keyset import KeysetCursor
-from tasks.stuck import finalization as finalizing
-from tasks.stuck.finalization import Unfinished, finalize, unfinished_runs
+from tasks.stuck import finalization
+from tasks.stuck.finalization import UnfinalizedPage, finalize, unfinalized_runs
 from tests.support.timed_out import timed_out_run
 from tests.support.validibot import BEFORE, DAY, NOW, TICK, Validibot
 
@@ -23,19 +23,19 @@ def stores(environment: Settings) -> Iterator[Stores]:
         yield opened
 
 
-def pages(engine: Engine, limit: int, as_of: datetime = NOW) -> list[Unfinished]:
+def pages(engine: Engine, limit: int, as_of: datetime = NOW) -> list[UnfinalizedPage]:
     """All pages, to the one that says that it is the last."""
-    found: list[Unfinished] = []
-    place: KeysetCursor | None = None
+    found: list[UnfinalizedPage] = []
+    cursor: KeysetCursor | None = None
     with engine.connect() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
         while not (found and found[-1].exhausted):
-            found.append(unfinished_runs(connection, place, limit, as_of))
-            place = found[-1].place
+            found.append(unfinalized_runs(connection, cursor, limit, as_of))
+            cursor = found[-1].cursor
     return found
 
 
-def unfinished(engine: Engine, limit: int = 100) -> set[UUID]:
+def unfinalized(engine: Engine, limit: int = 100) -> set[UUID]:
     return {run_id for page in pages(engine, limit) for run_id in page.ids}
 
 
@@ -43,7 +43,9 @@ def receipt(validibot: Validibot, run_id: UUID, availability: str, path: str) ->
     validibot.insert(schema.evidence, run_id=run_id, availability=availability, manifest_path=path)
 
 
-def test_unfinished_is_who_lacks_evidence_or_holds_a_definition(validibot: Validibot) -> None:
+def test_a_run_without_evidence_or_with_a_held_definition_is_not_finalized(
+    validibot: Validibot,
+) -> None:
     cases = {
         "no evidence": (None, BEFORE, True),
         "no evidence and held": (None, None, True),
@@ -51,7 +53,7 @@ def test_unfinished_is_who_lacks_evidence_or_holds_a_definition(validibot: Valid
         "failed with a path": (("FAILED", "x"), BEFORE, True),
         "generated nowhere": (("GENERATED", ""), BEFORE, True),
         "generated but held": (("GENERATED", "x"), None, True),
-        "finished": (("GENERATED", "x"), BEFORE, False),
+        "finalized": (("GENERATED", "x"), BEFORE, False),
     }
     runs = {}
     for name, (row, released, _) in cases.items():
@@ -59,10 +61,10 @@ def test_unfinished_is_who_lacks_evidence_or_holds_a_definition(validibot: Valid
         if row:
             receipt(validibot, runs[name], *row)
     expected = {runs[name] for name, (_, _, found) in cases.items() if found}
-    assert unfinished(validibot.engine) == expected
+    assert unfinalized(validibot.engine) == expected
 
 
-def test_only_runs_that_the_watchdog_ended_are_this_jobs(validibot: Validibot) -> None:
+def test_only_runs_that_this_job_timed_out_are_selected(validibot: Validibot) -> None:
     theirs = "Run timed out after 61 minutes - no callback received from validator. More text."
     mine = {
         timed_out_run(validibot, None),
@@ -79,7 +81,7 @@ def test_only_runs_that_the_watchdog_ended_are_this_jobs(validibot: Validibot) -
     timed_out_run(validibot, None, created=NOW + TICK)
     timed_out_run(validibot, None, modified=NOW)
     timed_out_run(validibot, None, error="", output_purged_at=NOW, definition_released_at=BEFORE)
-    assert unfinished(validibot.engine) == mine
+    assert unfinalized(validibot.engine) == mine
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7])
@@ -87,15 +89,15 @@ def test_only_runs_that_the_watchdog_ended_are_this_jobs(validibot: Validibot) -
 def test_pages_of_any_size_hold_every_run_once_and_the_oldest_first(
     validibot: Validibot, monkeypatch: pytest.MonkeyPatch, limit: int, window: int
 ) -> None:
-    monkeypatch.setattr(finalizing, "WINDOW", window)
+    monkeypatch.setattr(finalization, "WINDOW", window)
     expected = []
     for number in range(7):
         created = NOW - (7 - number // 2) * DAY
         expected.append((created, timed_out_run(validibot, None, created=created)))
-        finished = timed_out_run(
+        finalized = timed_out_run(
             validibot, None, created=created + TICK, definition_released_at=BEFORE
         )
-        receipt(validibot, finished, "GENERATED", "x")
+        receipt(validibot, finalized, "GENERATED", "x")
     found = pages(validibot.engine, limit)
     assert [run_id for page in found for run_id in page.ids] == [one for _, one in sorted(expected)]
     assert all(len(page.ids) <= limit for page in found)
@@ -108,25 +110,25 @@ def test_odd_times_do_not_stop_the_selection(validibot: Validibot) -> None:
         for run_id, time in zip(odd, ("-infinity", "infinity", "0044-03-15 BC"), strict=True):
             statement = "UPDATE validations_validationrun SET created = :time WHERE id = :id"
             connection.execute(text(statement), {"time": time, "id": run_id})
-    assert unfinished(validibot.engine) == {good}
+    assert unfinalized(validibot.engine) == {good}
 
 
-def test_finalizing_finishes_whatever_is_found(validibot: Validibot, stores: Stores) -> None:
+def test_every_run_that_is_found_can_be_finalized(validibot: Validibot, stores: Stores) -> None:
     for row in (None, ("FAILED", ""), ("GENERATED", ""), ("GENERATED", "x")):
         run_id = timed_out_run(validibot, validibot.submission())
         if row:
             receipt(validibot, run_id, *row)
     timed_out_run(validibot, None, error="", output_purged_at=NOW)
-    found = unfinished(validibot.engine)
+    found = unfinalized(validibot.engine)
     assert len(found) == 5
     assert finalize(validibot.engine, stores, sorted(found)).done == 5
-    assert unfinished(validibot.engine) == set()
+    assert unfinalized(validibot.engine) == set()
 
 
 def test_the_selection_and_the_evidences_facts_are_found_by_indexes(
     validibot: Validibot, stores: Stores
 ) -> None:
-    """The plans of every statement that is sent, on a database whose runs are mostly finished."""
+    """The plans of every statement that is sent, on a database whose runs are mostly finalized."""
     some = timed_out_run(validibot, validibot.submission(), steps=(0, 1, 2))
     with validibot.engine.begin() as connection:
         connection.execute(text(MANY_RUNS), {"id": some, "now": NOW})
@@ -168,7 +170,7 @@ FROM validations_validationrun WHERE id <> :id
 
 
 def explained(engine: Engine, stores: Stores, run_id: UUID) -> list[str]:
-    """The plans of the statements that find and finish a run, in their order."""
+    """The plans of the statements that find and finalize a run, in their order."""
     plans: list[str] = []
 
     def before(_connection, cursor, statement, parameters, _context, _many):  # type: ignore[no-untyped-def]
@@ -179,7 +181,7 @@ def explained(engine: Engine, stores: Stores, run_id: UUID) -> list[str]:
 
     event.listen(engine, "before_cursor_execute", before)
     try:
-        assert unfinished(engine) == {run_id}
+        assert unfinalized(engine) == {run_id}
         assert finalize(engine, stores, [run_id]).done == 1
     finally:
         event.remove(engine, "before_cursor_execute", before)

@@ -1,7 +1,6 @@
-"""What finishing runs would write, counted for a dry run without writing it (SPEC 2.2, 6.4).
+"""What finalizing runs would write, counted for a dry run (SPEC 2.2, 6.4).
 
-Of runs that are only to be ended, the rows are counted as if they had ended: with them, no other
-run of their submission may be active.
+For runs that have not timed out yet, the rows are counted as if they had.
 """
 
 from collections import Counter, defaultdict
@@ -12,36 +11,36 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from maintenance.report import BatchResult
 from maintenance.retention import DO_NOT_STORE, INPUT_DAYS, INPUT_POLICIES
-from maintenance.schema import evidence, purge_retries, runs, submissions
+from maintenance.schema import evidence, runs, submissions
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES, RunStatus
 from tasks.batching.arrays import any_uuid
-from tasks.purge.output_deadlines import count_followed
+from tasks.columns import RUNS, SUBMISSIONS
+from tasks.purge.output_deadlines import count_submissions_of_runs
 from tasks.purge.output_selection import new_deadline, unknown_policy
+from tasks.purge.repairs import purges_queued
 from tasks.purge.retry_queue import count_queueable
-from tasks.purge.submission_selection import SUBMISSIONS
 from tasks.stuck.evidence_facts import has_evidence
-from tasks.stuck.selection import RUNS
 
 
-def preview_finish(connection: Connection, run_ids: Sequence[UUID]) -> BatchResult:
-    """Return which rows finishing these runs, which have ended, would write."""
+def preview_finalization(connection: Connection, run_ids: Sequence[UUID]) -> BatchResult:
+    """Return which rows finalizing these timed out runs would write."""
     result = _preview_runs(connection, run_ids)
     affected = _submissions(connection, run_ids)
     if affected:
-        result += count_followed(connection, affected, RUNS.ended_at)
+        result += count_submissions_of_runs(connection, affected, RUNS.ended_at)
         del result.repaired["deadlines repaired"]
     return result
 
 
-def preview_end(
+def preview_after_time_out(
     connection: Connection, run_ids: Sequence[UUID], others: Sequence[UUID]
 ) -> BatchResult:
-    """Return which rows finishing these runs would write once they are ended.
+    """Return which rows finalizing these runs would write once they have timed out.
 
     Args:
         connection: a READ ONLY transaction.
         run_ids: the runs.
-        others: runs of the same submissions that would have ended before.
+        others: runs of the same submissions that would have timed out before.
     """
     result = _preview_runs(connection, run_ids)
     affected = _submissions(connection, run_ids)
@@ -56,8 +55,8 @@ def _preview_runs(connection: Connection, run_ids: Sequence[UUID]) -> BatchResul
     without = select(RUNS.id).where(mine, ~has_evidence(RUNS.id))
     lacking = [row.id for row in connection.execute(without)]
     changed = select(func.count()).where(mine, _would_change(lacking))
-    result.rows[evidence.name] += len(lacking)
-    result.rows[runs.name] += connection.execute(changed).scalar_one()
+    result.rows_by_table[evidence.name] += len(lacking)
+    result.rows_by_table[runs.name] += connection.execute(changed).scalar_one()
     unknown = select(RUNS.output_retention_policy, func.count()).where(
         mine, RUNS.output_purged_at.is_(None), unknown_policy()
     )
@@ -74,7 +73,7 @@ def _submissions(connection: Connection, run_ids: Sequence[UUID]) -> list[UUID]:
 
 
 def _would_change(lacking: Sequence[UUID]) -> ColumnElement[bool]:
-    """Return whether a run's own row would be written again after its end.
+    """Return whether finalization would write a run's own row.
 
     `lacking`: the runs without evidence.
     """
@@ -107,21 +106,15 @@ def _preview_submissions(
     wrong = [
         row
         for row in found
-        # A finite deadline counts from the latest end, which is now.
+        # A finite deadline is computed from the latest end, which is now.
         if row.retention_policy in INPUT_DAYS
         or row.expires_at is not None
         or row.retention_policy not in INPUT_POLICIES
     ]
-    result.rows[submissions.name] += len(wrong)
-    unknown = [row.retention_policy for row in found if row.retention_policy not in INPUT_POLICIES]
-    result.unknown_policies = Counter(unknown)
-    queued = [
-        row.id
-        for row in found
-        if row.retention_policy == DO_NOT_STORE or row.retention_policy not in INPUT_POLICIES
-    ]
+    result.rows_by_table[submissions.name] += len(wrong)
+    unknown = [row for row in found if row.retention_policy not in INPUT_POLICIES]
+    result.unknown_policies = Counter(row.retention_policy for row in unknown)
+    queued = [row.id for row in found if row.retention_policy == DO_NOT_STORE or row in unknown]
     if queued:
-        number = count_queueable(connection, queued)
-        result.repaired["purges queued"] += number
-        result.rows[purge_retries.name] += number
+        result += purges_queued(count_queueable(connection, queued))
     return result

@@ -1,0 +1,138 @@
+"""One batch of claimed items: claim, re-check, act, commit; bisect when a row is refused.
+
+The items are locked by the claim (FOR UPDATE SKIP LOCKED). What is to be done with them is given
+as functions (`BatchSteps`), so that each job only says what is its own.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Column, Connection, Engine, Row, Select
+
+from maintenance.database import transaction
+from maintenance.errors import LockTimeout, RowRefused
+from maintenance.report import BatchResult
+from tasks.batching.arrays import any_uuid
+from tasks.batching.bisection import Fault, split
+
+
+class Item(Protocol):
+    """A row of a selection."""
+
+    id: UUID
+    moment: datetime
+    """With `id`, its place in the order of the selection."""
+    error: str | None
+    """Why it failed in this batch, if it did."""
+
+
+T = TypeVar("T", bound=Item)
+
+
+@dataclass(frozen=True)
+class BatchSteps(Generic[T]):
+    """What is done with the items of a batch.
+
+    Attributes:
+        kind: what an item is called in the report.
+        key: the column of the claim that identifies an item.
+        read: makes an item of a row of the claim.
+        act: re-checks the claimed items and changes them, in the transaction of the claim. Sets
+            `error` of each item that fails.
+        preview: returns what `act` would do, and changes nothing.
+        after: called once the batch is committed, and with each item that a refused row belongs
+            to; None for nothing.
+    """
+
+    kind: str
+    key: Column[Any]
+    read: Callable[[Row[Any]], T]
+    act: Callable[[Connection, Sequence[T]], BatchResult]
+    preview: Callable[[Connection, Sequence[T]], BatchResult]
+    after: Callable[[Sequence[T]], None] | None = None
+
+
+def work_claim(
+    engine: Engine, steps: BatchSteps[T], claim: Select[Any]
+) -> tuple[list[T], BatchResult]:
+    """Work on the items that `claim` selects and locks.
+
+    When the database refuses a row, or the application holds a lock on one, the batch is bisected:
+    that item fails or is deferred, the others are done.
+
+    Returns:
+        The claimed items in the order of the claim, and what became of them.
+
+    Raises:
+        DatabaseError: the database failed for a reason that no row is at fault for.
+    """
+    claimed: list[T] = []
+
+    def attempt(part: Sequence[T]) -> BatchResult:
+        narrowed = claim.where(steps.key == any_uuid([item.id for item in part]))
+        return _attempt(engine, steps, narrowed, [])
+
+    def alone(item: T, fault: Fault) -> BatchResult:
+        result = selected([item.id])
+        if isinstance(fault, LockTimeout):
+            result.deferred = 1
+            return result
+        item.error = str(fault)
+        _count_errors(steps, [item], result)
+        if steps.after:
+            steps.after([item])
+        return result
+
+    try:
+        return claimed, _attempt(engine, steps, claim, claimed)
+    except (RowRefused, LockTimeout) as fault:
+        if not claimed:
+            raise
+        return claimed, split(claimed, fault, attempt, alone)
+
+
+def preview_claim(
+    engine: Engine, steps: BatchSteps[T], page: Select[Any]
+) -> tuple[list[T], BatchResult]:
+    """Return the items of a page, and what working on them would do; in READ ONLY transactions."""
+    with transaction(engine, read_only=True) as connection:
+        return preview_items(connection, steps, page)
+
+
+def preview_items(
+    connection: Connection, steps: BatchSteps[T], page: Select[Any]
+) -> tuple[list[T], BatchResult]:
+    """Do the same in a given transaction."""
+    items = [steps.read(row) for row in connection.execute(page)]
+    result = selected(item.id for item in items)
+    if items:
+        result += steps.preview(connection, items)
+    return items, result
+
+
+def selected(ids: Iterable[UUID]) -> BatchResult:
+    """Return the result that begins with these items being selected."""
+    return BatchResult.selecting(one.int for one in ids)
+
+
+def _attempt(
+    engine: Engine, steps: BatchSteps[T], claim: Select[Any], claimed: list[T]
+) -> BatchResult:
+    with transaction(engine) as connection:
+        claimed += [steps.read(row) for row in connection.execute(claim)]
+        result = selected(item.id for item in claimed)
+        if claimed:
+            result += steps.act(connection, claimed)
+    _count_errors(steps, claimed, result)
+    if claimed and steps.after:
+        steps.after(claimed)
+    return result
+
+
+def _count_errors(steps: BatchSteps[T], items: Sequence[T], result: BatchResult) -> None:
+    for item in items:
+        if item.error is not None:
+            result.fail(f"{steps.kind} {item.id}", item.error)
