@@ -9,7 +9,6 @@ would be a guess.
 from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import dialect
 
 from maintenance.access import Access
 from maintenance.errors import SchemaMismatch
@@ -143,7 +142,7 @@ def _of_columns(connection: Connection, access: Access) -> Iterator[str]:
         if row.missing:
             yield f"{column} is missing"
             continue
-        expected = _expected_type(row.table_name, row.column_name)
+        expected = _expected_type(connection, row.table_name, row.column_name)
         if expected and not _fits(row.type, expected):
             yield f"{column} has type {row.type} and not {expected}"
         if row.generated and (row.table_name, row.column_name) in written:
@@ -173,11 +172,11 @@ def _of_deletes(connection: Connection, access: Access) -> Iterator[str]:
             )
 
 
-def _expected_type(table: str, column: str) -> str | None:
+def _expected_type(connection: Connection, table: str, column: str) -> str | None:
     known = metadata.tables.get(table)
     if known is None or column not in known.columns:
         return None
-    compiled: str = known.columns[column].type.compile(dialect())
+    compiled: str = known.columns[column].type.compile(connection.dialect)
     return compiled.partition("(")[0].lower()
 
 

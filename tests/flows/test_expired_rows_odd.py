@@ -265,6 +265,10 @@ def test_10_10_the_first_batch_of_a_table_of_large_rows_has_as_many_rows_as_aske
     assert report.done == 1_000
 
 
-def test_10_10_a_batch_size_of_100_and_10_batches_delete_1000_rows(database: Engine) -> None:
+def test_10_10_a_batch_size_of_100_and_10_batches_delete_1000_rows(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAINTENANCE_DELETE_BATCH_SECONDS", "60")
+    settings.cache_clear()
     fill_sessions(database, rows=ROWS, due=DUE, shuffled=True)
     assert run(clear_sessions, as_of=NOW, batch_size=100, max_batches=10).done == 1_000
