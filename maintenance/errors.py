@@ -57,5 +57,9 @@ class LockTimeout(TransientDatabaseError):
     """A row was locked by somebody else for longer than the lock time-out."""
 
 
+class StatementTimeout(TransientDatabaseError):
+    """A statement exceeded its time-out: because of one row, or because the server is slow."""
+
+
 class RowRefused(DatabaseError):
     """The database refused a value (a constraint, a trigger): one row's fault, not the run's."""

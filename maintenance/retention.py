@@ -33,7 +33,7 @@ MAX_ERROR_CHARACTERS: Final = 2_000
 
 
 def submission_deadline(policy: str, created: datetime, ended: datetime | None) -> datetime | None:
-    """Return when a submission's content must go, None for no date.
+    """Return when a submission's content must go, None for no date (or one after year 9999).
 
     Args:
         policy: its `retention_policy`.
@@ -41,7 +41,10 @@ def submission_deadline(policy: str, created: datetime, ended: datetime | None) 
         ended: the latest `ended_at` of its runs, None without one.
     """
     days = INPUT_DAYS.get(policy)
-    return None if days is None else (ended or created) + timedelta(days=days)
+    try:
+        return None if days is None else (ended or created) + timedelta(days=days)
+    except OverflowError:
+        return None
 
 
 def deadline_expression(

@@ -14,10 +14,11 @@ from maintenance.settings import settings
 from tasks.batching.claims import preview_claim, preview_items, work_claim
 from tasks.batching.keyset import BlockCursor, KeysetCursor, whole_table
 from tasks.batching.scans import by_block, by_page
+from tasks.batching.scopes import ScopeWork
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.columns import RUNS
 from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
-from tasks.purge.output_batch import output_steps
+from tasks.purge.output_batch import KIND, output_steps
 from tasks.purge.output_deadlines import preview_repairs, repair_outputs
 from tasks.purge.output_selection import (
     OUTPUTS_BY_DEADLINE,
@@ -41,7 +42,8 @@ def repair_output_deadlines(
         DatabaseError: the first batch of the slice failed.
     """
     engine = engine_for(settings(), options.job)
-    return work_slice(by_block(engine, runs.name, repair_outputs), cursor, share, block_sizer())
+    work = ScopeWork(engine, KIND, RUNS.id, repair_outputs)
+    return work_slice(by_block(work), cursor, share, block_sizer())
 
 
 @task(name="purge outputs", **TASK_OPTIONS)
@@ -119,11 +121,11 @@ def preview_undated_outputs(
             # Dated outputs are counted by `preview_outputs`. Without a deadline `dated` is NULL.
             elsewhere = func.coalesce(dated(cutoff), false())
             due = scope & (undated(cutoff) | repaired) & ~elsewhere
-            result += preview_items(connection, output_steps(purge), due_outputs(due))[1]
+            result += preview_items(connection, output_steps(purge), due_outputs(due), [])
             return result
 
-        one_batch = by_block(purge.engine, runs.name, preview, read_only=True)
-        return work_slice(one_batch, cursor, share, block_sizer())
+        work = ScopeWork(purge.engine, KIND, RUNS.id, preview, read_only=True)
+        return work_slice(by_block(work), cursor, share, block_sizer())
 
 
 @task(name="count overdue outputs", **TASK_OPTIONS)

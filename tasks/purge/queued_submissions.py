@@ -28,12 +28,14 @@ from tasks.batching.arrays import any_uuid
 from tasks.batching.claims import preview_claim, preview_items, work_claim
 from tasks.batching.keyset import BlockCursor, KeysetCursor, KeysetOrder
 from tasks.batching.scans import by_block, by_page
+from tasks.batching.scopes import ScopeWork
 from tasks.batching.slices import Slice, work_slice
 from tasks.columns import QUEUE, SUBMISSIONS
 from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
 from tasks.purge.repairs import purges_queued
 from tasks.purge.retry_queue import queue_purges
-from tasks.purge.submission_batch import submission_steps
+from tasks.purge.submission_batch import KIND, submission_steps
+from tasks.purge.submission_rows import SubmissionItem
 from tasks.purge.submission_selection import no_active_run, unknown_policy
 from tasks.retrying import SHORT_BACKOFF, TASK_OPTIONS
 
@@ -52,7 +54,7 @@ def discover_unqueued(
     """Queue the purge of content that must not be stored and is not queued.
 
     Selects submissions of the policy DO_NOT_STORE or an unknown one, not purged, without a row in
-    the queue, with no active run, and with at least one run or older than an hour.
+    the queue, with no active run, and with at least one run or at least an hour old.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
@@ -64,7 +66,8 @@ def discover_unqueued(
         claim = found.with_for_update(of=submissions, skip_locked=True)
         return _queue(connection, cutoff, [row.id for row in connection.execute(claim)])
 
-    return work_slice(by_block(engine, submissions.name, queue), cursor, share, block_sizer())
+    work = ScopeWork(engine, KIND, SUBMISSIONS.id, queue)
+    return work_slice(by_block(work), cursor, share, block_sizer())
 
 
 @task(name="purge queued submissions", **OPTIONS)
@@ -101,15 +104,16 @@ def preview_unqueued(
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             found = _columns(SUBMISSIONS.created).where(scope, unqueued(cutoff))
-            items, result = preview_items(connection, submission_steps(purge, None), found)
+            items: list[SubmissionItem] = []
+            result = preview_items(connection, submission_steps(purge, None), found, items)
             if items:
                 result += _queued(connection, [item.id for item in items])
                 # The purge would delete the queued rows again, with their submissions' content.
                 result.rows_by_table[purge_retries.name] += len(items)
             return result
 
-        one_batch = by_block(purge.engine, submissions.name, preview, read_only=True)
-        return work_slice(one_batch, cursor, share, block_sizer())
+        work = ScopeWork(purge.engine, KIND, SUBMISSIONS.id, preview, read_only=True)
+        return work_slice(by_block(work), cursor, share, block_sizer())
 
 
 @task(name="preview queued submissions", **OPTIONS)
@@ -174,7 +178,7 @@ def unqueued(cutoff: Cutoff) -> ColumnElement[bool]:
         SUBMISSIONS.content_purged_at.is_(None),
         ~exists(literal(1)).where(QUEUE.submission_id == SUBMISSIONS.id),
         no_active_run(),
-        or_(has_run, SUBMISSIONS.created < cutoff.as_of - LAUNCH_GRACE),
+        or_(has_run, SUBMISSIONS.created <= cutoff.as_of - LAUNCH_GRACE),
     )
 
 
