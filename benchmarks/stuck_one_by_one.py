@@ -32,7 +32,7 @@ TIMEOUT = timedelta(minutes=DEFAULT_MINUTES)
 def main(most: int) -> None:
     """End so many runs, and print what was done."""
     current = settings()
-    engine = engine_for(current, JOB)
+    engine = engine_for(current, JOB.name)
     with transaction(engine, read_only=True) as connection:
         now = database_clock(connection)
     cutoff = Cutoff(now, now)

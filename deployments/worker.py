@@ -63,7 +63,7 @@ def ask_for_clean_up(now: datetime) -> str | None:
     """
     if not PREFECT_API_URL.value():
         return "PREFECT_API_URL is not set"
-    name = f"{JOB}/{DEPLOYMENT}"
+    name = f"{JOB.name}/{DEPLOYMENT}"
     impatient = {PREFECT_API_REQUEST_TIMEOUT: ASK_SECONDS, PREFECT_CLIENT_MAX_RETRIES: ASK_RETRIES}
     try:
         with temporary_settings(impatient), get_client(sync_client=True) as client:

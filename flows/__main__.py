@@ -1,7 +1,7 @@
-"""`python -m flows JOB [options]`: the same flow, run in this process (SPEC 9).
+"""`python -m flows JOB [options]`: run a job's flow in this process (SPEC 9).
 
-Ctrl-C and SIGTERM end it after the batch that is going on, with the report of what was done, and
-the status that a shell gives to a command that a signal has ended: 130 and 143.
+Ctrl-C and SIGTERM end the run after the current batch. The report of what was done is printed, and
+the exit status is the one that a shell gives to a command that was ended by the signal: 130 or 143.
 """
 
 import logging
@@ -13,10 +13,12 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError, SignatureMismatchError
 
-from flows.jobs import JOBS, Job
+from flows.job import Job
+from flows.jobs import JOBS
 from flows.options import parameters_of, parser
-from flows.run.lifecycle import LOGGER, RunStopped, UnfinishedRun
+from flows.run.final_state import RunStopped, UnfinishedRun
 from flows.run.offline import server_answers, without_server
+from flows.run.prefect_context import LOGGER
 from maintenance import stop_request
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
 from maintenance.report import Report
@@ -24,7 +26,7 @@ from maintenance.report_markdown import to_markdown
 
 OK, FAILED, BAD_OPTIONS = 0, 1, 2
 ENDED_BY_SIGNAL = 128
-"""With the signal's number added."""
+"""The exit status after a signal is this plus the number of the signal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report = _run(job, parameters_of(job, options))
     except (ParameterError, SettingsError, ParameterTypeError, SignatureMismatchError) as error:
-        return _refuse(_allowed(error))
+        return _refuse(" ".join(str(error).split()))
     except UnfinishedRun as error:
         _print(error.report, as_json=options.json)
         return _status(stop_request.stopped_by()) if isinstance(error, RunStopped) else FAILED
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{job.name} failed: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print(f"{job.name} was interrupted; what it had done stays done", file=sys.stderr)
+        print(f"{job.name} was interrupted; its completed batches stay done", file=sys.stderr)
         return _status(signal.SIGINT)
     _print(report, as_json=options.json)
     return OK
@@ -78,12 +80,12 @@ def _status(number: signal.Signals | None) -> int:
 
 
 def _log_to_standard_error() -> None:
-    """Show the progress of a run; standard output is the report's alone."""
+    """Log the progress of the run; only the report goes to standard output."""
     logger = logging.getLogger(LOGGER)
     logger.addHandler(logging.StreamHandler(sys.stderr))
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # What it says about a bad parameter is said again by the error.
+    # Prefect logs a bad parameter before it raises the error, which is printed here.
     logging.getLogger("prefect.flows").setLevel(logging.CRITICAL)
 
 
@@ -96,10 +98,6 @@ def _list() -> int:
 def _refuse(message: str) -> int:
     print(f"python -m flows: {message}", file=sys.stderr)
     return BAD_OPTIONS
-
-
-def _allowed(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

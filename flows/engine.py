@@ -1,19 +1,18 @@
-"""`python -m flows.engine`: the process of one run of a deployment, which is Prefect's own.
+"""`python -m flows.engine`: the process of one run of a deployment.
 
 It does what `python -m prefect.engine` does, with the same arguments, variables, signals and exit
-status, and two things before:
+status, and adds two things:
 
-It waits for the Prefect server. Prefect tries a lost connection again, but not a first one, so a
-run that starts while the server restarts would be lost: it ends as Crashed and looks like code that
-cannot be loaded, which no automation starts again. With no server for two minutes it ends with
-status 75. When Prefect gives up and the server is away just then, the process
-begins anew, with the wait.
+It waits for the Prefect server. Prefect retries a lost connection, but not the first one, so a run
+that starts while the server restarts would end as Crashed. That looks like code that cannot be
+loaded, which no automation restarts. Without a server for two minutes the process exits with status
+75. When Prefect gives up while the server is unreachable, the process starts again, with the wait.
 
-It looks for garbage less often, and not at its end. That saves a fifth of the processor time of a
-run that finds nothing to do (docs/performance.md).
+It collects garbage less often, and not at exit. This saves a fifth of the processor time of a run
+that finds nothing to do (docs/performance.md).
 
-Only the standard library is imported at the top, and of it what Prefect imports anyway: the
-collector's limits have to be there before the rest is.
+Only the standard library is imported at the top, because the garbage collector must be set before
+Prefect is imported.
 """
 
 import atexit
@@ -35,74 +34,80 @@ POLL_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
 
 LOST = 1
-"""Exit status of Prefect's engine when something was in its way, a lost server or anything else."""
+"""Exit status of Prefect's engine after a failure of its own, for example a lost server."""
 NO_SERVER = 75
-"""Exit status without a server: EX_TEMPFAIL of sysexits.h, a failure that passes."""
+"""Exit status without a server: EX_TEMPFAIL of sysexits.h, a temporary failure."""
 
 YOUNG_OBJECTS = 10_000
-"""So many new objects before a search for garbage among them; Python's default is 700 to 2,000.
+"""Number of new objects that starts a garbage collection; Python's default is 700 to 2,000.
 
-Prefect's import makes 190,000, and most of them stay. In a long run no more than this waits for a
-search, and most garbage waits for none, because there is no cycle in it.
+Importing Prefect makes 190,000 objects, most of which stay. In a long run at most this many objects
+await a collection. Most objects need none, because they are not part of a reference cycle.
 """
 
 
 def main(wait_seconds: float = WAIT_SECONDS) -> None:
-    """Be a run's process; does not return but by Prefect's own exit."""
-    environment = dict(os.environ)  # Prefect takes some of it away
-    spare_searches_for_garbage()
-    importlib.import_module("prefect")  # takes most of the time until the first connection
+    """Execute a flow run, then exit as Prefect's engine does."""
+    environment = dict(os.environ)  # a copy, because Prefect removes some variables
+    reduce_garbage_collection()
+    importlib.import_module("prefect")  # the slow part, so before the server is checked
     health = health_address(environment.get("PREFECT_API_URL", ""))
     if not wait_for_server(health, wait_seconds):
         sys.exit(NO_SERVER)
     try:
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
     except SystemExit as ended:
-        if ended.code == LOST and health is not None and absence(health) is not None:
-            _say("lost the Prefect server, begins anew")
-            # Should the run have ended all the same, the server will say so.
-            os.execve(sys.executable, [*sys.orig_argv], environment)  # noqa: S606 - this very command
+        if ended.code == LOST and health is not None and why_unreachable(health) is not None:
+            _log("lost the Prefect server, starting again")
+            # If the run has ended nevertheless, the server refuses to start it again.
+            os.execve(sys.executable, [*sys.orig_argv], environment)  # noqa: S606 - this command
         raise
 
 
-def spare_searches_for_garbage() -> None:
-    """Let the collector search seldom while the process works, and not when it ends.
+def reduce_garbage_collection() -> None:
+    """Collect garbage less often while the process runs, and not at exit.
 
-    At its end Python searches all that there is for cycles to take apart, in memory that goes back
-    to the system at once. What is frozen is left out. To be called before anything is imported:
-    what is registered first is called last, so what others do at exit comes before it.
+    At exit Python searches all objects for cycles, in memory that is returned to the system right
+    afterwards. Frozen objects are not searched. Call this before anything else is imported: exit
+    handlers run in reverse order, so the handlers of other modules run before the freeze.
     """
     gc.set_threshold(YOUNG_OBJECTS)
     atexit.register(gc.freeze)
 
 
 def wait_for_server(health: str | None, seconds: float) -> bool:
-    """Wait until the Prefect server answers; return whether it does.
+    """Wait until the Prefect server answers.
 
-    One request where the server is there. Whatever else is wrong, such as an address that is none
-    or a certificate that is not trusted, is left to Prefect to say.
+    Args:
+        health: the address to request; None returns at once.
+        seconds: the longest wait.
+
+    Returns:
+        Whether the server answered. Other problems, such as an invalid address or an untrusted
+        certificate, count as an answer: Prefect reports them.
     """
-    problem = None if health is None else absence(health)
+    problem = None if health is None else why_unreachable(health)
     if health is None or problem is None:
         return True
     deadline = time.monotonic() + seconds
-    _say(f"waits for the Prefect server, at most {seconds:.0f} s: {health}: {problem}")
+    _log(f"waiting up to {seconds:.0f} s for the Prefect server: {health}: {problem}")
     while problem is not None:
         if time.monotonic() >= deadline:
-            _say(f"no Prefect server for {seconds:.0f} s, gives up: {problem}")
+            _log(f"gave up after {seconds:.0f} s without the Prefect server: {problem}")
             return False
         time.sleep(POLL_SECONDS)
-        problem = absence(health)
-    _say("the Prefect server is there")
+        problem = why_unreachable(health)
+    _log("the Prefect server answers")
     return True
 
 
-def absence(address: str, seconds: float = ANSWER_SECONDS) -> str | None:
-    """Return why nobody is there, None when somebody is, or when this is for Prefect to judge.
+def why_unreachable(address: str, seconds: float = ANSWER_SECONDS) -> str | None:
+    """Return why no server answers at an address; None when one does.
 
-    Nobody: no connection (a container that is down has no name either), one that is closed without
-    a word, no answer in time, or the answer of a proxy, or of a server that is starting, that it
-    cannot serve.
+    A server is unreachable when the host name is unknown (as for a stopped container), the
+    connection is refused or closed, there is no answer within `seconds`, or the answer is a status
+    of 500 or above (a proxy without its server, a server that is starting). Any other problem
+    returns None, because waiting does not help and Prefect reports it.
     """
     try:
         with urllib.request.urlopen(address, timeout=seconds):  # noqa: S310 - see health_address
@@ -118,9 +123,9 @@ def absence(address: str, seconds: float = ANSWER_SECONDS) -> str | None:
 
 
 def health_address(api_address: str) -> str | None:
-    """Return where to ask, None when the address is none of HTTP.
+    """Return the address of the server's health check; None when the API's address is not HTTP.
 
-    It needs no login, so a name and password in the address are left out.
+    The health check needs no login, so a name and password in the address are left out.
     """
     try:
         parts = urlsplit(api_address)
@@ -132,7 +137,7 @@ def health_address(api_address: str) -> str | None:
     return urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/health", "", ""))
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"python -m flows.engine: {text}\n")
     sys.stderr.flush()
 

@@ -1,9 +1,7 @@
-"""The list of jobs: what `python -m flows` runs, and what is deployed."""
+"""The registry of jobs: what `python -m flows` runs, what is deployed, and what is monitored.
 
-from dataclasses import dataclass
-from typing import Any
-
-from prefect import Flow
+Each entry is defined at the end of its flow's file.
+"""
 
 from flows import (
     cleanup_callback_receipts,
@@ -15,52 +13,18 @@ from flows import (
     purge_expired_outputs,
     purge_expired_submissions,
 )
-from maintenance.expiring import CALLBACK_RECEIPTS, IDEMPOTENCY_KEYS, SESSIONS, ExpiringTable
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job: its flow, the cron line of its default schedule (UTC), what it deletes by age."""
-
-    flow: Flow[..., Any]
-    schedule: str
-    expiring: ExpiringTable | None = None
-
-    @property
-    def name(self) -> str:
-        """The job's name, which is its flow's."""
-        return self.flow.name
-
-    @property
-    def description(self) -> str:
-        """The first line of the flow's manual, and what is deleted by age alone."""
-        line = (self.flow.fn.__doc__ or "").strip().splitlines()[0]
-        return f"{line} ({self.expiring})" if self.expiring else line
-
 
 JOBS = {
     job.name: job
     for job in (
-        Job(
-            purge_expired_submissions.purge_expired_submissions, purge_expired_submissions.SCHEDULE
-        ),
-        Job(purge_expired_outputs.purge_expired_outputs, purge_expired_outputs.SCHEDULE),
-        Job(process_purge_retries.process_purge_retries, process_purge_retries.SCHEDULE),
-        Job(cleanup_stuck_runs.cleanup_stuck_runs, cleanup_stuck_runs.SCHEDULE),
-        Job(
-            cleanup_orphaned_containers.cleanup_orphaned_containers,
-            cleanup_orphaned_containers.SCHEDULE,
-        ),
-        Job(
-            cleanup_idempotency_keys.cleanup_idempotency_keys,
-            cleanup_idempotency_keys.SCHEDULE,
-            IDEMPOTENCY_KEYS,
-        ),
-        Job(
-            cleanup_callback_receipts.cleanup_callback_receipts,
-            cleanup_callback_receipts.SCHEDULE,
-            CALLBACK_RECEIPTS,
-        ),
-        Job(clear_sessions.clear_sessions, clear_sessions.SCHEDULE, SESSIONS),
+        purge_expired_submissions.JOB,
+        purge_expired_outputs.JOB,
+        process_purge_retries.JOB,
+        cleanup_stuck_runs.JOB,
+        cleanup_orphaned_containers.JOB,
+        cleanup_idempotency_keys.JOB,
+        cleanup_callback_receipts.JOB,
+        clear_sessions.JOB,
     )
 }
+"""Every job by its name, in the order in which they are listed."""

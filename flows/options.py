@@ -1,10 +1,11 @@
-"""A flow's parameters as command line options (SPEC 9): one option each, from its signature."""
+"""Command line options, one for each parameter of a flow (SPEC 9)."""
 
 import argparse
 import inspect
 from typing import Any
 
-from flows.jobs import JOBS, Job
+from flows.job import Job
+from flows.jobs import JOBS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -12,8 +13,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m flows",
         description="Run one maintenance job in this process, with or without a Prefect server.",
-        epilog="Exit status: 0 all went well, 1 items or the run failed, 2 bad options, 130 or 143"
-        " stopped by Ctrl-C or SIGTERM, after the batch that was going on.",
+        epilog="Exit status: 0 success, 1 items or the run failed, 2 bad options, 130 or 143"
+        " stopped by Ctrl-C or SIGTERM, after the current batch.",
     )
     top.add_argument("--list", action="store_true", help="list the jobs with their schedules")
     jobs = top.add_subparsers(dest="job", metavar="JOB")
@@ -32,13 +33,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parameters_of(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters that were given, not yet validated."""
+    """Return the parameters that were given on the command line, not yet validated."""
     names = inspect.signature(job.flow.fn).parameters
     return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
 
 
 def _manual(job: Job) -> str:
-    """Return the flow's docstring without its list of parameters, which become options."""
+    """Return the flow's docstring without the list of parameters."""
     return (inspect.getdoc(job.flow.fn) or "").partition("\nArgs:")[0]
 
 

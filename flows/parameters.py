@@ -1,7 +1,7 @@
-"""Types of the parameters that jobs share: their bounds (SPEC 2.10).
+"""Types of the parameters that jobs share, with their bounds (SPEC 2.10).
 
-The Prefect UI makes its form from them, and refuses what is out of bounds. What each parameter
-means is said in the docstring of its flow.
+The Prefect UI builds its form from these types, and refuses values that are out of bounds. The
+docstring of each flow explains its parameters.
 """
 
 from datetime import datetime

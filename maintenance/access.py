@@ -33,6 +33,32 @@ class Access:
         return {table: names - {"ctid"} for table, names in used.items()}
 
 
+NAMED_FILES: Columns = {
+    "django_migrations": ("id", "app", "name", "applied"),
+    "submissions_submission": ("input_file", "content_purged_at"),
+    "submissions_submissioninputfile": ("input_file", "file_purged_at"),
+    "validations_artifact": ("file",),
+    "validations_runevidenceartifact": ("manifest_path", "availability"),
+    "validations_executionattempt": (
+        "step_run_id",
+        "execution_bundle_uri",
+        "input_envelope_uri",
+        "output_envelope_uri",
+    ),
+    "validations_validationsteprun": ("id", "validation_run_id"),
+    "validations_validationrun": ("id", "org_id", "status", "output_purged_at"),
+}
+"""What the storage is recognized by (SPEC 10.1): read by every job that deletes or saves files."""
+
+
+def _with_named_files(columns: Columns) -> Columns:
+    """Return columns that a job reads, and those that it recognizes the storage by."""
+    return {
+        table: tuple(dict.fromkeys((*columns.get(table, ()), *NAMED_FILES.get(table, ()))))
+        for table in {**columns, **NAMED_FILES}
+    }
+
+
 PURGE_QUEUE_COLUMNS = (
     "submission_id",
     "created_at",
@@ -43,55 +69,50 @@ PURGE_QUEUE_COLUMNS = (
 )
 
 PURGE_SUBMISSIONS = Access(
-    select={
-        "submissions_submission": (
-            "ctid",
-            "id",
-            "created",
-            "input_file",
-            "retention_policy",
-            "expires_at",
-            "content_purged_at",
-        ),
-        "submissions_submissioninputfile": (
-            "id",
-            "submission_id",
-            "input_file",
-            "file_purged_at",
-        ),
-        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
-        "validations_validationrun": (
-            "id",
-            "submission_id",
-            "org_id",
-            "status",
-            "ended_at",
-            "short_description",
-        ),
-        "validations_validationsteprun": ("id", "validation_run_id", "input_values"),
-        "validations_executionattempt": (
-            "id",
-            "step_run_id",
-            "execution_bundle_uri",
-            "input_envelope_uri",
-            "input_envelope_sha256",
-            "input_evidence_snapshot",
-            "output_envelope_uri",
-        ),
-        "validations_artifact": ("validation_run_id", "storage_uri", "manifest_uri"),
-        "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
-    },
+    select=_with_named_files(
+        {
+            "submissions_submission": (
+                "ctid",
+                "id",
+                "created",
+                "input_file",
+                "retention_policy",
+                "expires_at",
+                "content_purged_at",
+            ),
+            "submissions_submissioninputfile": (
+                "id",
+                "submission_id",
+                "input_file",
+                "file_purged_at",
+            ),
+            "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+            "validations_validationrun": (
+                "id",
+                "submission_id",
+                "org_id",
+                "status",
+                "ended_at",
+                "short_description",
+            ),
+            "validations_validationsteprun": ("id", "validation_run_id", "input_values"),
+            "validations_executionattempt": (
+                "id",
+                "step_run_id",
+                "execution_bundle_uri",
+                "input_envelope_uri",
+                "input_envelope_sha256",
+                "input_evidence_snapshot",
+                "output_envelope_uri",
+            ),
+            "validations_artifact": ("validation_run_id", "storage_uri", "manifest_uri"),
+            "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
+        }
+    ),
     update={
         "submissions_submission": (
-            "modified",
-            "name",
-            "content",
-            "input_file",
-            "original_filename",
-            "metadata",
-            "retention_policy",
-            "expires_at",
-            "content_purged_at",
+            *("modified", "name", "content", "input_file", "original_filename", "metadata"),
+            *("retention_policy", "expires_at", "content_purged_at"),
         ),
         "submissions_submissioninputfile": (
             "modified",
@@ -124,43 +145,37 @@ PURGE_SUBMISSIONS = Access(
 SUBMISSION_DEADLINES = ("id", "created", "retention_policy", "expires_at", "content_purged_at")
 
 PURGE_OUTPUTS = Access(
-    select={
-        "validations_validationrun": (
-            "ctid",
-            "id",
-            "status",
-            "started_at",
-            "ended_at",
-            "org_id",
-            "submission_id",
-            "output_retention_policy",
-            "output_expires_at",
-            "output_purged_at",
-        ),
-        "validations_artifact": ("id", "validation_run_id", "file"),
-        "validations_validationfinding": ("validation_run_id",),
-        "validations_validationsteprun": (
-            "id",
-            "validation_run_id",
-            "output",
-            "input_values",
-            "output_values",
-            "error",
-        ),
-        "validations_executionattempt": (
-            "step_run_id",
-            "execution_bundle_uri",
-            "input_envelope_uri",
-            "output_envelope_uri",
-            "output_envelope_sha256",
-            "last_error",
-        ),
-        "validations_callbackreceipt": ("validation_run_id", "result_uri"),
-        "validations_validationrunsummary": ("run_id", "extras"),
-        "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
-        "submissions_submission": SUBMISSION_DEADLINES,
-        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
-    },
+    select=_with_named_files(
+        {
+            "validations_validationrun": (
+                *("ctid", "id", "status", "started_at", "ended_at", "org_id", "submission_id"),
+                *("output_retention_policy", "output_expires_at", "output_purged_at"),
+            ),
+            "validations_artifact": ("id", "validation_run_id", "file"),
+            "validations_validationfinding": ("validation_run_id",),
+            "validations_validationsteprun": (
+                "id",
+                "validation_run_id",
+                "output",
+                "input_values",
+                "output_values",
+                "error",
+            ),
+            "validations_executionattempt": (
+                "step_run_id",
+                "execution_bundle_uri",
+                "input_envelope_uri",
+                "output_envelope_uri",
+                "output_envelope_sha256",
+                "last_error",
+            ),
+            "validations_callbackreceipt": ("validation_run_id", "result_uri"),
+            "validations_validationrunsummary": ("run_id", "extras"),
+            "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
+            "submissions_submission": SUBMISSION_DEADLINES,
+            "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+        }
+    ),
     update={
         "validations_validationrun": (
             "modified",
@@ -221,31 +236,33 @@ RUN_FINISH = (
 ATTEMPT_END = ("modified", "state", "terminal_at", "last_error_code", "last_error")
 
 CLEANUP_STUCK_RUNS = Access(
-    select={
-        "validations_validationrun": (
-            *("id", "created", "modified", "org_id", "submission_id", "user_id", "workflow_id"),
-            *("status", "started_at", "duration_ms", "error", "error_category"),
-            "output_purged_at",
-            *RUN_FINISH,
-        ),
-        "validations_validationrunsummary": (
-            *("run_id", "error_count", "warning_count", "info_count", "total_findings"),
-        ),
-        "validations_validationsteprun": (
-            *("id", "validation_run_id", "workflow_step_id", "step_order", "status", "error"),
-            *("input_values", "output_values", "validator_backend_image_digest"),
-        ),
-        "validations_executionattempt": (
-            *("id", "step_run_id", "attempt_number", "created", "timeout_at"),
-            *("provider_execution_id", "state", "terminal_at", "last_error_code"),
-        ),
-        "validations_runevidenceartifact": (*("run_id", *EVIDENCE_CONTENT),),
-        "validations_validator": ("id", "slug", "version"),
-        "workflows_workflow": ("id", "slug", "version"),
-        "workflows_workflowstep": ("id", "workflow_id", "validator_id", "order", "step_key"),
-        "submissions_submission": (*SUBMISSION_DEADLINES, "name", "checksum_sha256"),
-        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
-    },
+    select=_with_named_files(
+        {
+            "validations_validationrun": (
+                *("id", "created", "modified", "org_id", "submission_id", "user_id", "workflow_id"),
+                *("status", "started_at", "duration_ms", "error", "error_category"),
+                "output_purged_at",
+                *RUN_FINISH,
+            ),
+            "validations_validationrunsummary": (
+                *("run_id", "error_count", "warning_count", "info_count", "total_findings"),
+            ),
+            "validations_validationsteprun": (
+                *("id", "validation_run_id", "workflow_step_id", "step_order", "status", "error"),
+                *("input_values", "output_values", "validator_backend_image_digest"),
+            ),
+            "validations_executionattempt": (
+                *("id", "step_run_id", "attempt_number", "created", "timeout_at"),
+                *("provider_execution_id", "state", "terminal_at", "last_error_code"),
+            ),
+            "validations_runevidenceartifact": (*("run_id", *EVIDENCE_CONTENT),),
+            "validations_validator": ("id", "slug", "version"),
+            "workflows_workflow": ("id", "slug", "version"),
+            "workflows_workflowstep": ("id", "workflow_id", "validator_id", "order", "step_key"),
+            "submissions_submission": (*SUBMISSION_DEADLINES, "name", "checksum_sha256"),
+            "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+        }
+    ),
     update={
         "validations_validationrun": (
             *("modified", "status", "error", "error_category", "duration_ms"),

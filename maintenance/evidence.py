@@ -1,11 +1,11 @@
 """The formats of a run's evidence, byte for byte as Validibot writes them (SPEC 6.4).
 
-Two things are made of what the database knows of a run that has ended: the output hash, and the
-manifest, a receipt that says what was validated by what, and how it went. JSON is canonical: keys
-sorted, no spaces, non-ASCII characters escaped, no newline at the end. No SQL and no files here.
+Two things are computed from the rows of a run that has ended: the output hash, and the evidence
+manifest, which records what was validated, with which validators, and the result. JSON is
+canonical: keys sorted, no spaces, non-ASCII characters escaped, no newline at the end.
 
-Values and times come as the database writes them in JSON, and are read here, so that a value that
-Python cannot read is the fault of its run and of no other.
+Values and times are passed as JSON text from the database and parsed here, so that a value that
+Python cannot read fails its own run only.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from uuid import UUID
 SCHEMA: Final = "https://validibot.com/schemas/evidence-manifest-v2.json"
 
 KEY: Final = "evidence/{org_id}/{run_id}/manifest.json"
-"""Where a manifest is, below the private root."""
+"""The key of a manifest below the private root."""
 
 MAX_ERROR_CHARACTERS: Final = 5_000
 
 NOT_RUN: Final = "NOT_RUN"
-"""The status, in a manifest, of a step that the run did not come to."""
+"""The status in a manifest of a step that was not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """What became of one step; the values are JSON texts."""
+    """The result of one step; the values are JSON text."""
 
     workflow_step_id: int
     step_key: str | None
@@ -53,7 +53,7 @@ class WorkflowStep:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """What was run: its steps with a validator, in their order."""
+    """The workflow of a run, with its steps that have a validator, in their order."""
 
     slug: str
     version: int
@@ -62,22 +62,22 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the database knows of a run.
+    """A run as the database holds it.
 
     Attributes:
         id: the run.
-        org_id: whose it is.
-        user_id: who started it.
-        status: how it ended.
-        started_at: when, as JSON text (`null` without one); `ended_at` is the same.
-        ended_at: see above.
-        duration_ms: how long it took.
-        output_hash: its hash, blank when there is none yet.
-        has_outputs: whether its values are still there. Once they are purged no hash is made.
+        org_id: its organization.
+        user_id: the user who started it.
+        status: the final status.
+        started_at: JSON text, `null` when it has not started.
+        ended_at: JSON text.
+        duration_ms: milliseconds from start to end.
+        output_hash: the stored hash, blank when there is none.
+        has_outputs: whether its output values exist; after they are purged no hash is computed.
         checksum: the submission's, None without a submission.
-        submission_name: blank or None without one.
+        submission_name: blank or None without a submission.
         counts: `error_count`, `warning_count`, `info_count` and `total_findings`.
-        workflow: what was run.
+        workflow: the workflow that was run.
         steps: the step runs, ordered by `step_order`, then id.
     """
 
@@ -99,7 +99,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest, ready to be stored; `output_hash` is blank when the run can have none."""
+    """A manifest to be stored; `output_hash` is blank when the run can have none."""
 
     key: str
     content: bytes
@@ -107,15 +107,15 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """The hash of its bytes."""
+        """The SHA-256 of its bytes, in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
 
 
 def manifest(run: Run) -> Manifest:
-    """Make a run's manifest, and its output hash if it lacks one.
+    """Return a run's manifest, with its output hash computed if it lacks one.
 
     Raises:
-        ValueError: a value or a time cannot be read; subclasses of it, too.
+        ValueError: a value or a time cannot be read.
         RecursionError: a value is nested too deeply.
     """
     output_hash = run.output_hash
@@ -126,7 +126,7 @@ def manifest(run: Run) -> Manifest:
 
 
 def hashed_bytes(run: Run) -> bytes:
-    """Return the bytes that a run's output hash is made of."""
+    """Return the bytes that a run's output hash is computed from."""
     return _canonical(
         {
             **run.counts,
@@ -184,7 +184,7 @@ def _step(step: WorkflowStep, ran: StepRun | None) -> dict[str, str | None]:
 
 
 def _moment(text: str) -> str | None:
-    """Return a time in UTC, with microseconds only when there are any."""
+    """Return a time in UTC; microseconds appear only if they are not zero."""
     value: str | None = json.loads(text)
     return None if value is None else datetime.fromisoformat(value).astimezone(UTC).isoformat()
 

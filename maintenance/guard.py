@@ -38,8 +38,6 @@ HOLDER = text(
 
 logger = logging.getLogger(__name__)
 
-_held: set[str] = set()
-
 
 @dataclass(frozen=True)
 class Holder:
@@ -85,11 +83,6 @@ class Guard:
             raise GuardLost(message) from None
 
 
-def is_held(job: str) -> bool:
-    """Return whether this process holds the job's guard."""
-    return job in _held
-
-
 @contextmanager
 def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Guard]:
     """Try to take the job's lock, without waiting, for as long as the block lasts.
@@ -121,14 +114,9 @@ def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Gu
         connection = engine.connect()
     except DBAPIError as error:
         raise translate(error) from None
-    ours: set[str] = set()
     try:
-        found = _acquire(connection, job)
-        ours = {job} if found.acquired else ours
-        _held.update(ours)
-        yield found
+        yield _acquire(connection, job)
     finally:
-        _held.difference_update(ours)
         try:
             connection.close()
         except DBAPIError as error:

@@ -148,6 +148,11 @@ def remove_orphans(
 
 @task(name="count orphaned containers", **TASK_OPTIONS)
 def count_orphans(cutoff: Cutoff, options: OrphanOptions) -> Overdue:
+    """Count what `overdue_containers` counts, as a step of a run."""
+    return overdue_containers(cutoff, options)
+
+
+def overdue_containers(cutoff: Cutoff, options: OrphanOptions) -> Overdue:
     """Return how many containers are still to be removed, and the age of the oldest.
 
     Raises:

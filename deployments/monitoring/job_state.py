@@ -23,7 +23,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.setup.deployment import read_deployment
 from deployments.setup.schedule_merge import to_live
-from flows.run.lifecycle import ITEMS_FAILED, SKIPPED
+from flows.run.final_state import ITEMS_FAILED, SKIPPED
 
 NO_ENGINE = "has no container engine"
 """In the message of a run that had nothing to do because there can be nothing to do."""

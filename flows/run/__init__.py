@@ -1,1 +1,1 @@
-"""One run of a job: its steps in a loop, its report and state at the end, other runs beside it."""
+"""One run of a job: its steps, its report, its final state, and other runs of the same job."""

@@ -1,9 +1,9 @@
-"""What a run tells the Prefect server's automations: one event for its end, and one for trouble.
+"""The events that a run sends to the Prefect server, where automations can match them.
 
-`run-finished` comes from every run, the others when there is a reason. All are about the resource
-`validibot-maintenance.job.JOB`, whose labels an automation can match; Prefect adds the flow run,
-its deployment and its work pool as related resources. Events are sent in the background: a server
-that is away does not hold up a run, and what was not sent yet is sent before the process ends.
+Every run sends `run-finished`; the other events are sent when their condition holds. The resource
+of each is `validibot-maintenance.job.JOB`, with labels for the outcome; Prefect adds the flow run,
+its deployment and its work pool as related resources. Events are sent in the background: an
+unreachable server does not delay the run, and the rest is sent before the process exits.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ THROTTLED = f"{PREFIX}.throttled"
 
 MAX_LISTED = 5
 MAX_TEXT = 500
-"""An event is for a message or a decision; all failures are in the run's report."""
+"""Number of failures in an event, which must stay small; the report lists more."""
 
 COUNTS = (
     *("selected", "done", "failed", "deferred", "skipped", "rows_by_table", "repaired"),
@@ -35,7 +35,7 @@ OUTCOMES = {
 
 
 def emit_events(report: Report) -> None:
-    """Emit the events of a run that has ended; needs a Prefect run."""
+    """Emit the events of a run that has ended. Call it inside a Prefect flow run."""
     outcome = outcome_of(report)
     resource = {
         "prefect.resource.id": f"{PREFIX}.job.{report.job}",
@@ -49,23 +49,23 @@ def emit_events(report: Report) -> None:
 
 
 def outcome_of(report: Report) -> str:
-    """Return in one word how a run ended."""
+    """Return how a run ended: `completed`, `items-failed`, `skipped`, `cancelled` or `failed`."""
     ended = OUTCOMES.get(report.stopped_because)
     return ended or ("items-failed" if report.items_failed else "completed")
 
 
 def names_of(report: Report) -> list[str]:
-    """Return the names of a run's events."""
-    troubles = {
+    """Return the names of the events that a run sends."""
+    conditions = {
         ITEMS_FAILED: report.items_failed,
         RETRY_ALERT: report.alerts > 0,
         THROTTLED: bool(report.throttled_because),
     }
-    return [RUN_FINISHED, *(name for name, there_is in troubles.items() if there_is)]
+    return [RUN_FINISHED, *(name for name, holds in conditions.items() if holds)]
 
 
 def payload_of(report: Report) -> dict[str, Any]:
-    """Return a report's counts and the first of what it lists; of bounded size."""
+    """Return a report's counts and its first failures; the size is bounded."""
     payload = report.model_dump(mode="json", include={"job", "dry_run", "as_of", *COUNTS})
     return payload | {
         "stopped_because": report.stopped_because.value,

@@ -1,8 +1,8 @@
 """Running a flow without a Prefect server.
 
-Prefect's own way without a server is to start a temporary one, which takes longer than most runs.
-A maintenance job needs none: its tasks keep their retries, and its report goes to the terminal.
-So the tasks get a client that is never used, and nothing is sent anywhere.
+Without a server, Prefect starts a temporary one, which takes longer than most runs. A maintenance
+job does not need it: tasks are retried all the same, and the report is printed. So the tasks get a
+client that refuses every request, and nothing is sent.
 """
 
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ NO_SERVER = "http://no-server.invalid/api"
 
 
 class NoServer(httpx.BaseTransport):
-    """Refuses every request at once, without touching the network."""
+    """Refuses every request immediately, without using the network."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Refuse."""
+        """Refuse the request."""
         message = "there is no Prefect server"
         raise httpx.ConnectError(message, request=request)
 
@@ -45,9 +45,9 @@ def server_answers() -> bool:
 
 @contextmanager
 def without_server() -> Iterator[None]:
-    """Let tasks run in the block without a server: no events, no logs sent, no temporary one.
+    """Run tasks in the block without a server: no events, no logs to it, no temporary server.
 
-    Whether events are sent is decided by an address or the lack of a key, hence the key.
+    The API key is set because Prefect sends events when there is an address or no key.
     """
     offline = {
         PREFECT_API_KEY: "unused",

@@ -1,7 +1,7 @@
-"""An end to being started again and again (SPEC 2.8).
+"""Limit on how often a killed run is restarted (SPEC 2.8).
 
-A run whose process was killed is started again by an automation on the Prefect server. A run that
-kills its own process, because it needs more memory than there is, would never come to an end.
+An automation on the Prefect server restarts a run whose process was killed. A run that causes its
+own death, for example because it needs more memory than there is, would be restarted for ever.
 """
 
 from prefect.context import FlowRunContext
@@ -12,23 +12,25 @@ MAX_RERUNS = 3
 
 
 class RerunLimitReached(MaintenanceError):
-    """The run was started again too often; the text says how often, and what to look for."""
+    """The run was restarted too often; the text says how often, and what to check."""
 
 
 def refuse_endless_reruns() -> None:
-    """Let a run go on that has been started at most `MAX_RERUNS` times again.
+    """Fail a run that has been restarted more than `MAX_RERUNS` times.
 
-    To be called first in a run, before the job's guard is taken. Outside a run that a Prefect
-    server keeps, it does nothing.
+    Call it before the run's first step, but only while holding the job's guard. Without the guard,
+    an earlier process of the same run may still be at work, and the run's state is that process's
+    to set. Outside a run that a Prefect server records, this function does nothing.
 
     Raises:
         RerunLimitReached: the process of this run was killed that often. The run ends as Failed,
-            which no automation starts again.
+            which no automation restarts.
     """
     context = FlowRunContext.get()
-    started = context.flow_run.run_count if context and context.flow_run else 0
-    if started > 1 + MAX_RERUNS:
+    starts = context.flow_run.run_count if context and context.flow_run else 0
+    if starts > 1 + MAX_RERUNS:
         raise RerunLimitReached(
-            f"started again {MAX_RERUNS} times, and killed each time; not once more: look for what"
-            " ends its process, such as too little memory, in the worker's log and the system's"
+            f"started again {MAX_RERUNS} times, and killed each time; it is not started once more."
+            " Look for what kills its process, such as too little memory, in the worker's log and"
+            " in the system's log"
         )

@@ -1,8 +1,7 @@
-"""A sign of life to somewhere else: a request after each successful run, as healthchecks has it.
+"""Dead man's switch: a request to a monitoring service after each successful run.
 
-A service that misses it tells somebody, whatever has failed here: the schedule, the worker, the
-server, the whole machine. The address is as good as a password, so no text names more than its
-host.
+The service raises an alert when the requests stop, whatever failed: the schedule, the worker, the
+Prefect server or the machine. The address is a secret, so no text contains more than its host.
 """
 
 import logging
@@ -20,13 +19,13 @@ NO_SUCCESS = (StopReason.SKIPPED, StopReason.CANCELLED, StopReason.ERROR)
 
 
 def is_success(report: Report) -> bool:
-    """Return whether a run has done its job, so that somebody waits to hear of it."""
-    there_is_trouble = report.dry_run or report.items_failed
-    return not there_is_trouble and report.stopped_because not in NO_SUCCESS
+    """Return whether a run did its job: no dry run, no failed item, not cut short by an error."""
+    failed_or_dry = report.dry_run or report.items_failed
+    return not failed_or_dry and report.stopped_because not in NO_SUCCESS
 
 
 def ping(address: str, job: str) -> str | None:
-    """Make the request; return why it failed, None when it did not."""
+    """Send the request; return None, or a message that says why it failed."""
     url = address.replace(JOB_PLACEHOLDER, job)
     try:
         with _unlogged(url):
@@ -37,12 +36,12 @@ def ping(address: str, job: str) -> str | None:
         if httpx.codes.is_success(status):
             return None
         cause = f"status {status}"
-    return f"the ping of success to {urlsplit(url).hostname} failed: {cause}"
+    return f"the success ping to {urlsplit(url).hostname} failed: {cause}"
 
 
 @contextmanager
 def _unlogged(url: str) -> Iterator[None]:
-    """Keep the client from writing the address into a log."""
+    """Keep the HTTP client from logging the address."""
     logger = logging.getLogger("httpx")
 
     def without_address(record: logging.LogRecord) -> bool:

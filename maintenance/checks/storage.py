@@ -1,51 +1,91 @@
-"""Preflight of the storage: every root is there, can be read, and can be written.
+"""Preflight of the storage: every root exists and can be read and written.
 
-Whether a directory can be written is tried with a file that has no name, so that nothing is left
-behind, not even by a crash; where the file system knows no such files, with one that is removed.
+Writing is tried with a file that has no name, so that a crash leaves nothing behind; where the file
+system has no such files, with a temporary file that is removed.
 """
 
 import errno
 import os
 import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from maintenance.checks.finding import Check, Finding, error, ok
+from maintenance.checks.finding import Check, Finding, error, ok, warning
+from maintenance.database import engine_for
 from maintenance.errors import StorageError
 from maintenance.settings import Settings
-from maintenance.storage.layout import open_stores
+from maintenance.storage.adoption import ACTION, ADOPT, Adoption, examine_roots
+from maintenance.storage.local_root import open_root
+from maintenance.storage.roots import BUNDLES, PRIVATE, PUBLIC, open_roots
 
+JOB = "check storage"
 BUCKETS = "storage buckets"
 MAX_ENTRIES = 200
-"""So many of a root's entries are looked at."""
+"""Entries of a root that are checked."""
 MAX_NAMED = 5
 
 NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 
 def storage_checks(settings: Settings) -> list[Check]:
-    """Return the checks of all roots, each of its own: one that hangs does not hide the others."""
+    """Return one check per root, so that one that hangs does not hide the others."""
+    names = [PRIVATE, PUBLIC]
+    if settings.data_storage_backend == "gcs" or settings.bundle_root != settings.private_root:
+        names.append(BUNDLES)
+    markers = Check(tuple(map(_marker, names)), lambda: check_markers(settings, names))
     if settings.data_storage_backend != "local":
-        return [Check((BUCKETS,), lambda: [_buckets(settings)])]
+        return [Check((BUCKETS,), lambda: [_buckets(settings)]), markers]
     private, public = settings.private_root, settings.public_root
     checks = [_root("storage private", private), _root("storage public", public, required=False)]
-    if settings.bundle_root != private:
+    if BUNDLES in names:
         checks.append(_root("storage bundles", settings.bundle_root))
-    return checks
+    return [*checks, markers]
 
 
-def look_at_root(name: str, root: Path, *, required: bool = True) -> Finding:
-    """Say whether a directory can be used as a root."""
+def check_markers(settings: Settings, names: Sequence[str]) -> list[Finding]:
+    """Return for each root whether it is known to be the application's (SPEC 10.1).
+
+    Raises:
+        MaintenanceError: the storage or the database cannot be used.
+    """
+    with ExitStack() as opened:
+        roots = open_roots(settings, opened)
+        found = {
+            one.state.root.name: one for one in examine_roots(engine_for(settings, JOB), roots)
+        }
+    return [_state(name, found.get(name)) for name in names]
+
+
+def _state(name: str, found: Adoption | None) -> Finding:
+    marker = _marker(name)
+    if found is None:
+        return ok(marker, "DATA_STORAGE_ROOT leads to another root")
+    place, problem = found.state.root.store.place, found.state.problem
+    if problem is None:
+        if found.state.root.store.absent:
+            return ok(marker, f"{place} is absent, and was never used")
+        return ok(marker, f"{place} is adopted by this application")
+    text = f"{place} {problem}: {found.findings}"
+    if found.state.adoptable and found.findings.certain:
+        return warning(marker, text, f"the next purge job adopts it, or `{ADOPT}`")
+    return error(marker, text, ACTION)
+
+
+def _marker(name: str) -> str:
+    return f"storage {name} marker"
+
+
+def check_root(name: str, root: Path, *, required: bool = True) -> Finding:
+    """Return whether a directory can be used as a root."""
     try:
-        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as problem:
-        if problem.errno == errno.ENOENT and not required:
-            return ok(name, f"{root} is absent: no bundle of the older layout")
-        return error(
-            name,
-            f"{root}: {problem.strerror}",
-            "mount Validibot's storage here, and let STORAGE_ROOT and DATA_STORAGE_ROOT be its own",
-        )
+        directory = open_root(root, required=required)
+    except StorageError as problem:
+        action = "set STORAGE_ROOT and DATA_STORAGE_ROOT as Validibot does"
+        return error(name, str(problem), action)
+    if directory is None:
+        return ok(name, f"{root} is absent")
     try:
         with os.scandir(directory) as entries:
             folders = [
@@ -54,24 +94,25 @@ def look_at_root(name: str, root: Path, *, required: bool = True) -> Finding:
                 if entry.is_dir(follow_symlinks=False)
             ]
         _write(root, directory)
-        closed = [folder for folder in folders if not _usable(directory, folder)]
+        locked = [folder for folder in folders if not _usable(directory, folder)]
     except OSError as problem:
-        return error(name, f"{root}: {problem.strerror}", _let_in())
+        return error(name, f"{root}: {problem.strerror}", _give_access())
     finally:
         os.close(directory)
-    if closed:
-        named = ", ".join(sorted(closed)[:MAX_NAMED])
-        return error(name, f"{root}: {len(closed)} folders may not be changed: {named}", _let_in())
+    if locked:
+        named = ", ".join(sorted(locked)[:MAX_NAMED])
+        text = f"{root}: {len(locked)} folders may not be changed: {named}"
+        return error(name, text, _give_access())
     return ok(name, f"{root} can be read and written")
 
 
 def _root(name: str, root: Path, *, required: bool = True) -> Check:
-    return Check((name,), lambda: [look_at_root(name, root, required=required)])
+    return Check((name,), lambda: [check_root(name, root, required=required)])
 
 
-def _let_in() -> str:
+def _give_access() -> str:
     user = os.geteuid()
-    return f"mount it writable, and let user {user} read and write it as Validibot's own user does"
+    return f"mount it writable, and give user {user} the same access as Validibot's own user"
 
 
 def _write(root: Path, directory: int) -> None:
@@ -103,9 +144,9 @@ def _buckets(settings: Settings) -> Finding:
     if settings.data_storage_backend == "gcs":
         names.append(settings.gcs_validation_bucket)
     try:
-        with open_stores(settings):
-            pass
+        with ExitStack() as opened:
+            open_roots(settings, opened)
     except StorageError as problem:
-        action = "docs/operating.md has the buckets' variables, credentials and permissions"
+        action = "see docs/operating.md for the buckets' variables, credentials and permissions"
         return error(BUCKETS, str(problem), action)
     return ok(BUCKETS, f"can be listed: {', '.join(filter(None, names))}")

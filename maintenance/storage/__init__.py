@@ -1,1 +1,1 @@
-"""Validibot's files: where they are, and how they are deleted so that they are surely gone."""
+"""Storage of Validibot's files: where they are, deleting them verifiably, saving evidence."""

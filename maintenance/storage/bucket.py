@@ -1,77 +1,66 @@
 """A bucket of an object store as a store: what S3 and Google Cloud Storage have in common.
 
-The service is behind the small `Bucket`; everything that must be the same for all of them is here:
-keys are checked, listings go page by page, deletes go in bulk, and a key is done when a listing
-*after* the deletion shows no version of it. A few threads list and delete, since nearly all of the
-time is spent waiting for answers. In memory are a few pages, however many keys a bundle has. Every
-stored version counts as a file; a delete marker has no bytes and counts as none.
+The service is behind the small `Bucket`; what is the same for all services is here. Keys are
+checked, listings are read page by page, deletes are sent in bulk, and a key is done when a listing
+*after* the deletion shows no version of it. Several threads list and delete, because most of the
+time is spent waiting for answers. At most a few pages are in memory, however many keys a bundle
+has. Every stored version counts as a file; a delete marker has no bytes and does not count.
 
-An object store has no directories: a tree is all keys below its prefix and the slash, and the
-directories that a keep-list asks for are the parts of a key.
+An object store has no directories: a tree is all keys below its prefix and a slash, and the
+directories that a keep-list asks about are the components of a key.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
 
-from maintenance.errors import TransientStorageError, UnsafeKey
+from maintenance.errors import StorageError, TransientStorageError, UnsafeKey
 from maintenance.storage.bucket_saving import save_file
+from maintenance.storage.bucket_targets import (
+    Found,
+    Target,
+    chunks_of,
+    outcomes_of,
+    refused,
+    size_of,
+    workable,
+)
 from maintenance.storage.keys import split_file_key, split_key
-from maintenance.storage.service import Bucket, Page, Refusal, Version
-from maintenance.storage.store import ABSENT, Deletion, Saved, Tree
+from maintenance.storage.marker import MARKER, MAX_MARKER_BYTES
+from maintenance.storage.permit import ALWAYS, Permit, wait_for_all
+from maintenance.storage.service import Bucket, Refusal
+from maintenance.storage.store import Deletion, Saved, Tree
 
-WORKERS = 8
-"""Requests at once; the clients keep ten connections."""
+REQUESTS = 8
+"""Requests at a time; the clients keep ten connections."""
 
 PAGE = 1_000
-"""Versions on one page of a tree's listing, the most that the services give."""
+"""Versions on one page of a tree's listing: the services' maximum."""
 
 FILE_PAGE = 10
-"""The same for a single key, because the keys that merely begin like it are listed, too."""
+"""The same for a single key: the keys that only begin like it are listed, too."""
 
 HELD = 8 * PAGE
-"""About so many versions are listed before they are deleted together."""
+"""Versions, about, that are listed before they are deleted together."""
 
-CALLS = 4 * WORKERS
-"""So many deleting calls are given out at once. When the service was too busy for every one of
-them, the others of a pass are not even tried."""
+CALLS = 4 * REQUESTS
+"""Delete requests that are queued at a time. When the service was too busy for all of them, the
+rest of the pass is not tried."""
 
 MAX_PASSES = 5
-"""So often a key is listed when versions were left or appeared meanwhile."""
+"""How often a key is listed while versions of it are left or appear."""
 
 PAUSE_SECONDS = 0.1
-"""Wait before keys that the service was too busy for are tried again, doubled each time."""
+"""Wait before keys that the service was too busy for are tried again; doubled each time."""
 
 PATIENCE_SECONDS = 10.0
-"""So long they are tried again, the retries of the service's own client included."""
-
-
-@dataclass(slots=True, eq=False)
-class Target:
-    """A key or a tree: what is listed of the bucket, and what has become of it so far."""
-
-    prefix: str
-    doomed: Callable[[str], bool]
-    single: bool
-    removal: Deletion = ABSENT
-    following: str | None = None
-    found: bool = False
-    busy: str | None = None
-
-    def ends_with(self, page: Page) -> bool:
-        """Return whether no later page can hold more of it: a single key is listed first."""
-        if page.following is None:
-            return True
-        return self.single and bool(page.versions) and page.versions[-1].key != self.prefix
-
-
-Found = list[tuple[Target, Version]]
+"""How long they are tried again, including the retries of the service's own client."""
 
 
 class BucketStore:
     """The keys of a bucket below a prefix; see `Store` for what its methods promise."""
+
+    absent = False
 
     def __init__(
         self,
@@ -81,13 +70,13 @@ class BucketStore:
         page: int = PAGE,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """Make sure that the bucket is there and may be listed.
+        """Check that the bucket exists and may be listed.
 
         Args:
             bucket: the bucket; it is closed with the store.
             prefix: what the store's keys are relative to: empty, or ending in a slash.
             page: versions on one page of a tree's listing.
-            patience_seconds: how long keys are tried again that the service is too busy for.
+            patience_seconds: how long keys that the service is too busy for are tried again.
 
         Raises:
             StorageError: the bucket is missing or may not be listed.
@@ -97,12 +86,36 @@ class BucketStore:
         self._prefix = prefix
         self._page = page
         self._patience_seconds = patience_seconds
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="storage")
+        self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="storage")
 
     def close(self) -> None:
-        """End the threads and give the connections back."""
+        """End the threads and close the connections."""
         self._pool.shutdown()
         self._bucket.close()
+
+    @property
+    def place(self) -> str:
+        """The bucket and prefix, as messages call them."""
+        return f"storage {self._bucket.url}{self._prefix}"
+
+    def read_marker(self) -> bytes | None:
+        """Return the content of the prefix's marker."""
+        content = self._bucket.read(self._prefix + MARKER, MAX_MARKER_BYTES)
+        if isinstance(content, Refusal):
+            message = f"{self.place}: {MARKER} cannot be read: {content.cause}"
+            raise StorageError(message)
+        return content
+
+    def write_marker(self, content: bytes) -> None:
+        """Write or replace the prefix's marker."""
+        done = self._bucket.write(self._prefix + MARKER, content, replace=True)
+        if isinstance(done, Refusal):
+            message = f"{self.place}: {MARKER} cannot be written: {done.cause}"
+            raise StorageError(message)
+
+    def exist(self, keys: Sequence[str]) -> list[bool]:
+        """Return for each key whether there is an object, or for a tree any below it."""
+        return list(self._pool.map(self._exists, keys))
 
     def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
         """Save files, never over others; one outcome per file, in their order."""
@@ -110,29 +123,41 @@ class BucketStore:
             self._pool.map(lambda file: save_file(self._bucket, self._prefix, *file), files)
         )
 
-    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
+    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
         """Delete single files; one outcome per key, in their order."""
         targets = self._files(keys)
-        self._remove(targets, FILE_PAGE)
-        return _outcomes(targets)
+        self._remove(targets, FILE_PAGE, permit)
+        return outcomes_of(targets)
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
+    def remove_trees(self, trees: Sequence[Tree], permit: Permit = ALWAYS) -> list[Deletion]:
         """Delete trees; one outcome per tree, in their order."""
         targets = [self._tree(tree) for tree in trees]
-        self._remove(targets, self._page)
-        return _outcomes(targets)
+        self._remove(targets, self._page, permit)
+        return outcomes_of(targets)
 
     def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
-        """Say what `remove_files` would delete, without changing anything."""
+        """Return what `remove_files` would delete, without changing anything."""
         targets = self._files(keys)
         self._measure(targets, FILE_PAGE)
-        return _outcomes(targets)
+        return outcomes_of(targets)
 
     def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
-        """Say what `remove_trees` would delete, without changing anything."""
+        """Return what `remove_trees` would delete, without changing anything."""
         targets = [self._tree(tree) for tree in trees]
         self._measure(targets, self._page)
-        return _outcomes(targets)
+        return outcomes_of(targets)
+
+    def _exists(self, key: str) -> bool:
+        try:
+            name = self._prefix + "/".join(split_key(key))
+        except UnsafeKey:
+            return False  # No object of ours can have this key.
+        prefix = f"{name}/" if key.endswith("/") else name
+        page = self._bucket.page(prefix, None, FILE_PAGE)
+        if isinstance(page, Refusal):
+            message = f"{self.place} cannot be read: {self._shown(name)}: {page.cause}"
+            raise StorageError(message)
+        return any(not one.marker and (prefix != name or one.key == name) for one in page.versions)
 
     def _files(self, keys: Sequence[str]) -> list[Target]:
         """Return the target of each key; equal keys share theirs."""
@@ -147,20 +172,20 @@ class BucketStore:
         try:
             full = self._prefix + "/".join(split_file_key(key))
         except UnsafeKey as error:
-            return _refused(error)
+            return refused(error)
         return Target(full, full.__eq__, single=True)
 
     def _tree(self, tree: Tree) -> Target:
         try:
             prefix = self._prefix + "/".join(split_key(tree.prefix)) + "/"
         except UnsafeKey as error:
-            return _refused(error)
+            return refused(error)
         url = self._bucket.url
         named = {uri.removeprefix(url) for uri in tree.kept_uris if uri.startswith(url)}
 
         def doomed(key: str) -> bool:
             parts = tuple(key.removeprefix(prefix).split("/"))
-            kept = key in named or tree.keep(parts, False)  # noqa: FBT003 - a callable has no names
+            kept = key in named or tree.keep(parts, False)  # noqa: FBT003 - a callable
             return not kept and not any(
                 tree.keep(parts[:depth], True)  # noqa: FBT003
                 for depth in range(1, len(parts))
@@ -169,18 +194,18 @@ class BucketStore:
         return Target(prefix, doomed, single=False)
 
     def _measure(self, targets: Iterable[Target], page: int) -> None:
-        for found in self._listed(_workable(targets), page):
+        for found in self._listed(workable(targets), page):
             for target, version in found:
-                target.removal += _size(version)
+                target.outcome += size_of(version)
 
-    def _remove(self, targets: Iterable[Target], page: int) -> None:
-        """Delete until a listing shows nothing more that is to go."""
-        wanted = left = _workable(targets)
+    def _remove(self, targets: Iterable[Target], page: int, permit: Permit) -> None:
+        """Delete until a listing shows nothing that is to be deleted."""
+        wanted = left = workable(targets)
         given_up: list[Target] = []
         deadline = time.monotonic() + self._patience_seconds
         for number in range(MAX_PASSES):
-            self._pass(left, page)
-            left = [target for target in left if target.found and target.removal.error is None]
+            self._pass(left, page, permit)
+            left = [target for target in left if target.found and target.outcome.error is None]
             if any(target.busy for target in left):
                 pause = PAUSE_SECONDS * 2**number
                 if time.monotonic() + pause < deadline:
@@ -189,32 +214,32 @@ class BucketStore:
                 given_up += [target for target in left if target.busy]
                 left = [target for target in left if not target.busy]
         left += given_up
-        if len(left) > 1 and not any(one.removal.files or one.removal.error for one in wanted):
-            # Nothing of several keys in so many passes: it is the service, not the keys.
+        if len(left) > 1 and not any(one.outcome.files or one.outcome.error for one in wanted):
+            # Several keys, and none was deleted: the fault is the service's, not a key's.
             causes = [target.busy for target in left if target.busy]
             if causes:
                 raise TransientStorageError(f"{self._bucket.url}: {causes[0]}")
         for target in left:
             cause = target.busy or "is still there after its deletion"
-            target.removal += Deletion(error=f"{self._shown(target.prefix)}: {cause}")
+            target.outcome += Deletion(error=f"{self._shown(target.prefix)}: {cause}")
 
-    def _pass(self, targets: Sequence[Target], page: int) -> None:
+    def _pass(self, targets: Sequence[Target], page: int, permit: Permit) -> None:
         """Delete what one listing shows."""
         for target in targets:
             target.found = False
             target.busy = None
         held: Found = []
         for found in self._listed(targets, page):
-            # Never the wave that was listed last: not every service finds its place again when the
-            # version is gone that its next page begins after.
+            # The wave that was listed last is never deleted yet: some services cannot continue a
+            # listing after a version that no longer exists.
             if len(held) >= HELD:
-                self._delete(held)
+                self._delete(held, permit)
                 held = []
             held += found
-        self._delete(held)
+        self._delete(held, permit)
 
     def _listed(self, targets: Sequence[Target], page: int) -> Iterator[Found]:
-        """List targets to their ends, a wave of pages at a time; yield what is to go."""
+        """List targets to their ends, a wave of pages at a time; yield what is to be deleted."""
         waiting = list(targets)
         wave = max(1, HELD // page)
         for target in waiting:
@@ -227,9 +252,9 @@ class BucketStore:
             )
             for target, answer in zip(now, listed, strict=True):
                 if isinstance(answer, Refusal):
-                    self._bucket.check(self._prefix)  # It may be the bucket, not the key.
+                    self._bucket.check(self._prefix)  # Raises if the bucket is at fault.
                     cause = f"{self._shown(target.prefix)}: {answer.cause}"
-                    target.removal += Deletion(error=cause)
+                    target.outcome += Deletion(error=cause)
                     continue
                 found += [(target, one) for one in answer.versions if target.doomed(one.key)]
                 target.following = answer.following
@@ -237,63 +262,34 @@ class BucketStore:
                     waiting.append(target)
             yield found
 
-    def _delete(self, found: Found) -> None:
-        """Delete versions in bulk and write down what became of each."""
-        chunks = list(_chunks(found, self._bucket.bulk))
+    def _delete(self, found: Found, permit: Permit) -> None:
+        """Delete versions in bulk and store the outcome of each."""
+        chunks = list(chunks_of(found, self._bucket.bulk))
         for start in range(0, len(chunks), CALLS):
             now = chunks[start : start + CALLS]
-            answers = self._pool.map(
-                lambda chunk: self._bucket.delete([version for _, version in chunk]), now
-            )
-            refusals = [refusal for answer in answers for refusal in answer]
+            calls = [
+                self._pool.submit(self._bucket.delete, [version for _, version in chunk], permit)
+                for chunk in now
+            ]
+            refusals = [refusal for answer in wait_for_all(calls) for refusal in answer]
             tried = [one for chunk in now for one in chunk]
-            self._write_down(tried, refusals)
+            self._record(tried, refusals)
             passing = [refusal for refusal in refusals if refusal and refusal.passing]
             if len(passing) == len(tried) > 1:
                 rest = [one for chunk in chunks[start + CALLS :] for one in chunk]
-                self._write_down(rest, [passing[0]] * len(rest))
+                self._record(rest, [passing[0]] * len(rest))
                 return
 
-    def _write_down(self, tried: Found, refusals: Sequence[Refusal | None]) -> None:
+    def _record(self, tried: Found, refusals: Sequence[Refusal | None]) -> None:
         for (target, version), refusal in zip(tried, refusals, strict=True):
             target.found = True
             if refusal is None:
-                target.removal += _size(version)
+                target.outcome += size_of(version)
             elif refusal.passing:
                 target.busy = refusal.cause
             else:
                 cause = f"{self._shown(version.key)}: {refusal.cause}"
-                target.removal += Deletion(error=cause)
+                target.outcome += Deletion(error=cause)
 
     def _shown(self, key: str) -> str:
-        return key.removeprefix(self._prefix).replace("\0", "\\0")  # no database takes a NUL
-
-
-def _refused(error: UnsafeKey) -> Target:
-    return Target("", lambda _key: False, single=True, removal=Deletion(error=str(error)))
-
-
-def _workable(targets: Iterable[Target]) -> list[Target]:
-    """Return the targets that were not refused, equal ones once."""
-    return [target for target in dict.fromkeys(targets) if target.removal.error is None]
-
-
-def _outcomes(targets: Iterable[Target]) -> list[Deletion]:
-    """Return each target's outcome; where a key was given twice, the second finds it gone."""
-    outcomes = []
-    seen: set[Target] = set()
-    for target in targets:
-        again = target in seen
-        outcomes.append(Deletion(error=target.removal.error) if again else target.removal)
-        seen.add(target)
-    return outcomes
-
-
-def _chunks(found: Found, size: int) -> Iterator[Found]:
-    iterator = iter(found)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _size(version: Version) -> Deletion:
-    return ABSENT if version.marker else Deletion(1, version.bytes)
+        return key.removeprefix(self._prefix).replace("\0", "\\0")  # a database takes no NUL

@@ -1,7 +1,7 @@
-"""Saving a file in a bucket: an object is there as a whole or not at all.
+"""Saving a file in a bucket, where an object is written as a whole or not at all.
 
-The key is listed first, and then written only if it is still free (a conditional request): so a
-service that does not know conditions overwrites nothing either, but for the moment in between.
+The key is listed first, and then written by a conditional request only if it is still free. A
+service that ignores conditions can overwrite only what was written between the two requests.
 Objects are read only where a name is taken.
 """
 
@@ -12,11 +12,11 @@ from maintenance.storage.service import Bucket, Refusal
 from maintenance.storage.store import Saved
 
 PAGE = 10
-"""Versions that are listed of a key; the keys that merely begin like it come after them."""
+"""Versions that are listed of a key; keys that only begin like it are listed after them."""
 
 
 def save_file(bucket: Bucket, prefix: str, key: str, content: bytes) -> Saved:
-    """Save one file; see `Store` for what is promised.
+    """Save one file; see `Store.save_files`.
 
     Raises:
         TransientStorageError: the service does not answer, or is too busy.
@@ -43,6 +43,6 @@ def _place(bucket: Bucket, name: str, content: bytes) -> bool | Refusal:
     known = any(version.key == name for version in listed.versions)
     held = bucket.holds(name, content) if known else None
     if held is None:
-        # When somebody took the name meanwhile, what counts is with which bytes.
-        held = bucket.create(name, content) or bucket.holds(name, content)
+        # Another process may have taken the name meanwhile, with these bytes or others.
+        held = bucket.write(name, content) or bucket.holds(name, content)
     return held or False

@@ -1,10 +1,9 @@
 """Google Cloud Storage through its own client (the extra `gcs`).
 
-Every generation of an object is listed and deleted by its number, so that on a bucket with object
-versioning nothing stays behind. The service has no bulk delete: what its batch sends together are
-single calls that the client then does not retry; so here each is one call, retried by the client.
-Credentials come from wherever the client finds them; `STORAGE_EMULATOR_HOST` leads it to an
-emulator.
+Every generation of an object is listed and deleted by its number, so that nothing stays behind in
+a bucket with object versioning. The service has no bulk delete: its batch requests hold single
+calls that the client does not retry, so each object is deleted by one call with retries. The client
+finds the credentials itself; `STORAGE_EMULATOR_HOST` points it at an emulator.
 """
 
 from base64 import b64encode
@@ -24,19 +23,21 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.exceptions import RequestException
 
 from maintenance.errors import StorageError, TransientStorageError
+from maintenance.storage.permit import Permit
 from maintenance.storage.saving import content_type
 from maintenance.storage.service import Page, Refusal, Version
 
-# A batch's transaction waits meanwhile, and PostgreSQL ends it after a minute: the retries must be
-# over by then.
+# The batch's transaction is idle meanwhile, and PostgreSQL ends it after a minute: the retries must
+# end before.
 TIMEOUT_SECONDS = (5, 12)
 RETRY_SECONDS = 20.0
 DELETE_RETRY_SECONDS = 5.0
-"""A key that is refused for longer is tried again together with the others."""
+"""A key that is refused for longer is tried again in the next pass."""
 
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FAILURES = (RetryError, RequestException, GoogleAuthError, ConnectionError)
-FIELDS = "items(name,generation,size),nextPageToken"
+LISTING = "storage#objects"
+FIELDS = "kind,items(name,generation,size),nextPageToken"
 MOST_TEXT = 300
 
 
@@ -46,7 +47,7 @@ class GcsBucket:
     bulk = 1
 
     def __init__(self, name: str, *, retry_seconds: float = RETRY_SECONDS) -> None:
-        """Make the client; nothing is asked of the service yet.
+        """Make the client, without a request to the service.
 
         Args:
             name: the bucket.
@@ -66,11 +67,11 @@ class GcsBucket:
         self._bucket = self._client.bucket(name)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._client.close()
 
     def check(self, prefix: str) -> None:
-        """Raise StorageError when the keys below a prefix cannot even be listed."""
+        """Raise StorageError when the keys below a prefix cannot be listed."""
         answer = self.page(prefix, None, 1)
         if isinstance(answer, Refusal):
             message = f"{self.url}{prefix} cannot be listed: {answer.cause}"
@@ -90,18 +91,21 @@ class GcsBucket:
         )
         pages: Iterator[Any] = listing.pages
         try:
-            found = [
-                Version(blob.name, str(blob.generation), blob.size or 0) for blob in next(pages, ())
-            ]
+            listed = next(pages)
+            found = [Version(blob.name, str(blob.generation), blob.size or 0) for blob in listed]
         except (GoogleAPICallError, *FAILURES) as error:
             return self._refused(error)
+        if listed.raw_page.get("kind") != LISTING or any(one.id == "None" for one in found):
+            # An empty answer of a service with another protocol must not count as an empty bucket.
+            message = f"{self.url}: the answer to a listing is not one of Google Cloud Storage"
+            raise StorageError(message)
         return Page(found, listing.next_page_token)
 
     def holds(self, key: str, content: bytes) -> bool | Refusal | None:
-        """Return whether an object has just these bytes, None when there is no such object.
+        """Return whether an object has exactly these bytes, None when there is no such object.
 
-        The service knows the digest of what it was sent in one piece. Anything else was not sent
-        by us, and counts as other bytes.
+        The service knows the digest of an object that was uploaded in one request. Objects without
+        one were not saved by this project, and count as other bytes.
         """
         try:
             found = self._bucket.get_blob(key, timeout=TIMEOUT_SECONDS, retry=self._retry)
@@ -112,13 +116,25 @@ class GcsBucket:
         digest = b64encode(md5(content, usedforsecurity=False).digest()).decode()
         return bool(found.size == len(content) and found.md5_hash == digest)
 
-    def create(self, key: str, content: bytes) -> bool | Refusal:
-        """Write an object unless its key is taken; return whether it was written."""
+    def read(self, key: str, size: int) -> bytes | Refusal | None:
+        """Return the first bytes of an object, None when there is no such object."""
+        try:
+            content: bytes = self._bucket.blob(key).download_as_bytes(
+                timeout=TIMEOUT_SECONDS, retry=self._retry
+            )
+        except NotFound:
+            return None
+        except (GoogleAPICallError, *FAILURES) as error:
+            return self._refused(error)
+        return content[:size]
+
+    def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
+        """Write an object, unless its key is taken or that is no matter; return whether it was."""
         try:
             self._bucket.blob(key).upload_from_string(
                 content,
                 content_type(key),
-                if_generation_match=0,
+                if_generation_match=None if replace else 0,
                 timeout=TIMEOUT_SECONDS,
                 retry=self._retry,
             )
@@ -128,11 +144,12 @@ class GcsBucket:
             return self._refused(error)
         return True
 
-    def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
-        """Delete generations for good; None for each that is gone, whoever deleted it."""
-        return [self._delete_one(version) for version in versions]
+    def delete(self, versions: Sequence[Version], permit: Permit) -> list[Refusal | None]:
+        """Delete generations for good; None for each that is gone, also if it was gone before."""
+        return [self._delete_one(version, permit) for version in versions]
 
-    def _delete_one(self, version: Version) -> Refusal | None:
+    def _delete_one(self, version: Version, permit: Permit) -> Refusal | None:
+        permit.check()
         try:
             self._bucket.delete_blob(
                 version.key,
@@ -153,7 +170,7 @@ class GcsBucket:
         return None
 
     def _refused(self, error: Exception) -> Refusal:
-        """Return why one key was refused; that the service is busy or broken is raised."""
+        """Return why one key was refused; raise when the service is busy or broken."""
         if not isinstance(error, GoogleAPICallError):
             raise self._failure(error) from None
         refusal = _refusal(error)
@@ -165,7 +182,7 @@ class GcsBucket:
         return TransientStorageError(f"{self.url}: {cause}")
 
     def _failure(self, error: Exception) -> StorageError:
-        """Turn an error without an answer into ours; its own text may hold the whole address."""
+        """Turn an error without an answer into ours, without its text: it may hold the address."""
         if isinstance(error, RetryError):
             if isinstance(error.cause, GoogleAPICallError):
                 return self._unavailable(_refusal(error.cause).cause)
@@ -176,7 +193,7 @@ class GcsBucket:
 
 
 def _refusal(error: GoogleAPICallError) -> Refusal:
-    """Turn an answer into a cause, without the address that the client's own text begins with."""
+    """Turn an error answer into a cause, without the address in the client's own text."""
     code = int(error.code or 0)
     details: list[dict[str, str]] = [one for one in _details(error) if isinstance(one, dict)]
     first = details[0] if details else {}
@@ -186,7 +203,7 @@ def _refusal(error: GoogleAPICallError) -> Refusal:
 
 
 def _details(error: GoogleAPICallError) -> list[Any]:
-    """Return what the service says of an error; after an upload the client leaves it unread."""
+    """Return the details of an error answer, which the client leaves unread after an upload."""
     if error.errors:
         return list(error.errors)
     try:

@@ -1,16 +1,16 @@
-"""Names of stored files, checked before anything is touched (SPEC 4)."""
+"""Checking the keys of stored files before anything is deleted (SPEC 4)."""
 
 from maintenance.errors import UnsafeKey
 
 NEVER_DELETED = "evidence"
-"""First component of the keys of evidence receipts."""
+"""The first component of the keys of evidence manifests."""
 
 
 def split_key(key: str) -> tuple[str, ...]:
     """Return a key's components.
 
     Raises:
-        UnsafeKey: the name is empty, absolute, climbs with `..`, or cannot be a file's name.
+        UnsafeKey: the key is empty, absolute, has a component `..`, or cannot name a file.
     """
     if "\0" in key or "\\" in key:
         message = f"refused: {key!r} holds a character that no stored name has"
@@ -29,9 +29,9 @@ def split_key(key: str) -> tuple[str, ...]:
 
 
 def split_file_key(key: str) -> tuple[str, ...]:
-    """Return the components of a file named by a column; evidence receipts are refused too."""
+    """Return the components of a file's key, which must not name an evidence manifest, either."""
     parts = split_key(key)
     if parts[0] == NEVER_DELETED:
-        message = f"refused: {key!r} is an evidence receipt, which is never deleted"
+        message = f"refused: {key!r} is an evidence manifest, which is never deleted"
         raise UnsafeKey(message)
     return parts

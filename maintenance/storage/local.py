@@ -1,42 +1,36 @@
 """The local file system as a store.
 
-Every path is walked from an open root, component by component, without following symbolic links,
-and every operation names its directory by descriptor. So no name can leave the root, not even
-when somebody swaps a directory for a link meanwhile. At the end of a call the directories that
-lost entries are synced: a row that is stamped afterwards stays true through a power cut.
+Every operation names its directory by a descriptor that `open_directory` made. At the end of a
+call the directories that lost entries are synced: a row that is stamped afterwards stays true
+through a power cut.
 """
 
-import errno
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from maintenance.errors import StorageError, UnsafeKey
+from maintenance.storage.directories import Parts, explain, open_directory, sync_directory
 from maintenance.storage.keys import split_file_key, split_key
+from maintenance.storage.local_root import leads_to, open_root, read_marker, write_marker
 from maintenance.storage.local_saving import save_files
-from maintenance.storage.store import ABSENT, Deletion, Keep, Saved, Tree
-from maintenance.storage.walk import (
-    DIRECTORY,
-    explain,
-    measure_file,
-    measure_tree,
-    remove_file,
-    remove_tree,
-)
+from maintenance.storage.permit import ALWAYS, Permit, wait_for_all
+from maintenance.storage.store import ABSENT, Deletion, Saved, Tree
+from maintenance.storage.walk import measure_file, measure_tree, remove_file, remove_tree
 
-WORKERS = 2
-"""Removing names is mostly waiting for the file system; two at a time gain a third, more do not."""
+THREADS = 2
+"""Two threads delete a third faster than one, because they wait for the file system; more than two
+are no faster."""
 
-MANY = 32
-"""From so many names in one directory on, they are shared out."""
+SHARED_FROM = 32
+"""Names in one directory from which on the threads share the work."""
 
-Parts = tuple[str, ...]
 Act = Callable[[int, str], Deletion]
+Work = Sequence[tuple[Parts | str, Act]]
+"""Paths, as their components or the reason why they were refused, and what is done with each."""
 
 
 class LocalStore:
@@ -50,23 +44,40 @@ class LocalStore:
             required: whether an absent root is an error; otherwise it is an empty one.
 
         Raises:
-            StorageError: the root is not there. Files below an absent root (a volume that is not
-                mounted) must never be taken for absent files.
+            StorageError: the root cannot be opened. Files below an absent root (a volume that is
+                not mounted) must never count as absent files.
         """
-        self._root: int | None = None
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="storage")
-        try:
-            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            if required or error.errno != errno.ENOENT:
-                message = (
-                    f"storage root {root}: {error.strerror}. Is the volume mounted, and are"
-                    " STORAGE_ROOT and DATA_STORAGE_ROOT those of Validibot?"
-                )
-                raise StorageError(message) from None
+        self.path = root
+        self._root = open_root(root, required=required)
+        self.absent = self._root is None
+        self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
+
+    @property
+    def place(self) -> str:
+        """The root, as messages call it."""
+        return f"storage root {self.path}"
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether a path leads to the directory that the store works in."""
+        return self._root is not None and leads_to(path, self._root)
+
+    def read_marker(self) -> bytes | None:
+        """Return the content of the root's marker, read through a freshly opened path."""
+        return read_marker(self.path, self._root)
+
+    def write_marker(self, content: bytes) -> None:
+        """Write or replace the root's marker, durably."""
+        if self._root is None:
+            message = f"{self.place} is missing"
+            raise StorageError(message)
+        write_marker(self.path, self._root, content)
+
+    def exist(self, keys: Sequence[str]) -> list[bool]:
+        """Return for each key whether there is an entry of that name."""
+        return [self._exists(key) for key in keys]
 
     def close(self) -> None:
-        """End the threads, and give the root's descriptor back."""
+        """End the threads and close the root."""
         self._workers.shutdown()
         if self._root is not None:
             os.close(self._root)
@@ -78,30 +89,58 @@ class LocalStore:
             return [Saved(error=f"{key}: the storage root is absent") for key, _ in files]
         return save_files(self._root, files)
 
-    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
+    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
         """Delete single files; one outcome per key, in their order."""
-        work = [(_split(split_file_key, key), remove_file) for key in keys]
-        return self._each(work, changes=True)
+        act = partial(remove_file, permit=permit)
+        work: Work = [(_split(split_file_key, key), act) for key in keys]
+        return self._each(work, permit)
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
+    def remove_trees(self, trees: Sequence[Tree], permit: Permit = ALWAYS) -> list[Deletion]:
         """Delete trees; one outcome per tree, in their order."""
-        work = [(_split(split_key, t.prefix), _with(remove_tree, t.keep)) for t in trees]
-        return self._each(work, changes=True)
+        work: Work = [
+            (_split(split_key, t.prefix), partial(remove_tree, keep=t.keep, permit=permit))
+            for t in trees
+        ]
+        return self._each(work, permit)
 
     def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
-        """Say what `remove_files` would delete, without changing anything."""
-        work = [(_split(split_file_key, key), measure_file) for key in keys]
-        return self._each(work, changes=False)
+        """Return what `remove_files` would delete, without changing anything."""
+        return self._each([(_split(split_file_key, key), measure_file) for key in keys])
 
     def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
-        """Say what `remove_trees` would delete, without changing anything."""
-        work = [(_split(split_key, t.prefix), _with(measure_tree, t.keep)) for t in trees]
-        return self._each(work, changes=False)
+        """Return what `remove_trees` would delete, without changing anything."""
+        work: Work = [
+            (_split(split_key, t.prefix), partial(measure_tree, keep=t.keep)) for t in trees
+        ]
+        return self._each(work)
 
-    def _each(self, work: Sequence[tuple[Parts | str, Act]], *, changes: bool) -> list[Deletion]:
-        """Do each piece of work in its parent directory, opening each directory once.
+    def _exists(self, key: str) -> bool:
+        path = _split(split_key, key)
+        if isinstance(path, str):
+            return False  # No file can have this key.
+        try:
+            directory = self._open(path[:-1])
+            if directory is None:
+                return False
+            try:
+                os.stat(path[-1], dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            finally:
+                os.close(directory)
+        except UnsafeKey:
+            return False
+        except OSError as error:
+            message = f"{self.place} cannot be read: {explain(key, error)}"
+            raise StorageError(message) from None
+        return True
 
-        The first of a pair is the path's components, or the reason why it was refused.
+    def _each(self, work: Work, permit: Permit | None = None) -> list[Deletion]:
+        """Do each piece of work in its parent directory; each directory is opened once.
+
+        Args:
+            work: what is done.
+            permit: for work that deletes entries; their directories are synced then.
         """
         outcomes = [ABSENT] * len(work)
         parents: dict[Parts, list[int]] = defaultdict(list)
@@ -112,8 +151,8 @@ class LocalStore:
                 parents[path[:-1]].append(index)
         survivors: dict[Parts, list[int]] = defaultdict(list)
         for parent, indexes in parents.items():
-            if self._in_directory(parent, indexes, work, outcomes) and changes:
-                survivors[self._prune(parent)] += indexes
+            if self._in_directory(parent, indexes, work, outcomes) and permit is not None:
+                survivors[self._prune(parent, permit)] += indexes
         for survivor, indexes in survivors.items():
             cause = self._sync(survivor)
             for index in indexes if cause else ():
@@ -124,15 +163,15 @@ class LocalStore:
         self,
         parent: Parts,
         indexes: Sequence[int],
-        work: Sequence[tuple[Parts | str, Act]],
+        work: Work,
         outcomes: list[Deletion],
     ) -> bool:
-        """Do the work in one directory and write down its outcomes; return whether it exists."""
+        """Do the work in one directory and store its outcomes; return whether it exists."""
         try:
             directory = self._open(parent)
         except (OSError, UnsafeKey) as error:
             for index in indexes:
-                outcomes[index] = Deletion(error=str(error))
+                outcomes[index] = Deletion(error=explain("/".join(parent), error))
             return False
         if directory is None:
             return False
@@ -143,11 +182,11 @@ class LocalStore:
                 outcomes[index] = act(directory, path[-1])
 
         try:
-            if len(indexes) < MANY:
+            if len(indexes) < SHARED_FROM:
                 do(indexes)
             else:
-                shares = [indexes[start::WORKERS] for start in range(WORKERS)]
-                list(self._workers.map(do, shares))
+                shares = [indexes[start::THREADS] for start in range(THREADS)]
+                wait_for_all([self._workers.submit(do, share) for share in shares])
         finally:
             os.close(directory)
         return True
@@ -161,37 +200,23 @@ class LocalStore:
         """
         if self._root is None:
             return None
-        directory = os.dup(self._root)
-        for depth, name in enumerate(parts):
-            try:
-                below = os.open(name, DIRECTORY, dir_fd=directory)
-            except FileNotFoundError:
-                return None
-            except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                    raise
-                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if stat.S_ISLNK(status.st_mode):
-                    path = "/".join(parts[: depth + 1])
-                    message = f"refused: {path!r} is a symbolic link on the way to a file"
-                    raise UnsafeKey(message) from None
-                return None  # A file stands where the key needs a directory: the key is absent.
-            finally:
-                os.close(directory)
-            directory = below
-        return directory
+        try:
+            return open_directory(self._root, parts)
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # Where a file is in the place of a directory, the key is absent, too.
 
-    def _prune(self, parts: Parts) -> Parts:
+    def _prune(self, parts: Parts, permit: Permit) -> Parts:
         """Remove empty directories upwards, never the root's first level; return the survivor."""
         while len(parts) > 1:
             try:
                 above = self._open(parts[:-1])
             except (OSError, UnsafeKey):
-                return parts  # It was swapped or locked meanwhile; syncing it says so.
+                return parts  # It was replaced or locked meanwhile; syncing it says so.
             if above is None:
                 parts = parts[:-1]
                 continue
             try:
+                permit.check()
                 os.rmdir(parts[-1], dir_fd=above)
             except FileNotFoundError:
                 pass
@@ -204,17 +229,12 @@ class LocalStore:
 
     def _sync(self, parts: Parts) -> str | None:
         """Make the deletions below a directory durable; return why that failed."""
-        with suppress(FileNotFoundError):
+        if self._root is not None:
             try:
-                directory = self._open(parts)
-                if directory is not None:
-                    try:
-                        os.fsync(directory)
-                    finally:
-                        os.close(directory)
-            except UnsafeKey as error:
-                return str(error)
-            except OSError as error:
+                sync_directory(self._root, parts)
+            except (FileNotFoundError, NotADirectoryError):
+                pass  # The directory itself was deleted meanwhile.
+            except (OSError, UnsafeKey) as error:
                 return explain("/".join(parts), error)
         return None
 
@@ -224,13 +244,3 @@ def _split(split: Callable[[str], Parts], key: str) -> Parts | str:
         return split(key)
     except UnsafeKey as error:
         return str(error)
-
-
-def _with(act: Callable[[int, str, Keep], Deletion], keep: Keep) -> Act:
-    return partial(_apply, act, keep)
-
-
-def _apply(
-    act: Callable[[int, str, Keep], Deletion], keep: Keep, directory: int, name: str
-) -> Deletion:
-    return act(directory, name, keep)

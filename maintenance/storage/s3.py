@@ -1,8 +1,8 @@
-"""S3, and services that speak it, through botocore (the extra `s3`).
+"""S3, and services with its protocol, through botocore (the extra `s3`).
 
-On a versioned bucket a plain delete only puts a marker on top; so the versions are listed and each
+In a versioned bucket a plain delete only adds a delete marker; so the versions are listed and each
 one is deleted by its id, markers included. An unversioned bucket lists its objects as versions
-named `null`. Credentials come from wherever Amazon's clients find them.
+named `null`. botocore finds the credentials as in all of Amazon's clients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,12 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.loaders import Loader
+from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from maintenance.errors import StorageError, TransientStorageError
+from maintenance.storage.permit import Permit
+from maintenance.storage.s3_listing import NOT_IMPLEMENTED, S3Listing
 from maintenance.storage.saving import content_type
 from maintenance.storage.service import Page, Refusal, Version
 
@@ -29,15 +32,14 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
     from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-# A batch's transaction waits meanwhile, and PostgreSQL ends it after a minute: three attempts that
-# run into their time-outs must be over by then.
+# The batch's transaction is idle meanwhile, and PostgreSQL ends it after a minute: three attempts
+# that time out must end before.
 CONNECT_SECONDS = 5
 READ_SECONDS = 12
 ATTEMPTS = 3
 
 BUSY_STATUS = 429
 BROKEN_STATUS = 500
-NOT_IMPLEMENTED = "NotImplemented"
 TAKEN_CODES = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 PASSING_CODES = frozenset(
     {
@@ -54,8 +56,8 @@ PASSING_CODES = frozenset(
 MOST_TEXT = 300
 
 DESCRIPTIONS = Loader()
-"""What botocore knows of S3. To read it takes most of the time that a client costs, so it is read
-once a process; a slice of work opens its own client."""
+"""botocore's description of S3. Reading it takes most of the time of making a client, and each
+slice makes one; so it is read once per process."""
 
 
 class S3Bucket:
@@ -71,20 +73,19 @@ class S3Bucket:
         region: str | None = None,
         attempts: int = ATTEMPTS,
     ) -> None:
-        """Make the client; nothing is asked of the service yet.
+        """Make the client, without a request to the service.
 
         Args:
             name: the bucket.
-            endpoint_url: where the service is, unless it is Amazon's.
+            endpoint_url: the address of a service other than Amazon's.
             region: the bucket's region, unless the environment names it.
-            attempts: how often a call is made while the service is busy or does not answer.
+            attempts: how often a request is sent while the service is busy or does not answer.
 
         Raises:
             StorageError: the settings do not make a client.
         """
         self.url = f"s3://{name}/"
         self._name = name
-        self._versions = True
         config = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
@@ -103,13 +104,14 @@ class S3Bucket:
             )
             raise StorageError(message) from None
         self._client = cast("S3Client", client)
+        self._listing = S3Listing(self._client, name)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._client.close()
 
     def check(self, prefix: str) -> None:
-        """Raise StorageError when the keys below a prefix cannot even be listed."""
+        """Raise StorageError when the keys below a prefix cannot be listed."""
         answer = self.page(prefix, None, 1)
         if isinstance(answer, Refusal):
             message = f"{self.url}{prefix} cannot be listed: {answer.cause}"
@@ -118,23 +120,26 @@ class S3Bucket:
     def page(self, prefix: str, following: str | None, size: int) -> Page | Refusal:
         """List versions whose keys begin with a prefix, in the order of their keys."""
         try:
-            if self._versions:
-                return self._page_of_versions(prefix, following, size)
-            return self._page_of_objects(prefix, following, size)
+            return self._listing.page(prefix, following, size)
         except ClientError as error:
-            if self._versions and _error(error.response).get("Code") == NOT_IMPLEMENTED:
-                self._versions = False  # A service without versions: what it lists is all.
-                return self.page(prefix, following, size)
             return self._refused(error)
+        except (KeyError, ResponseParserError) as error:
+            message = f"{self.url}: the answer to a listing cannot be read ({type(error).__name__})"
+            raise StorageError(message) from None
         except BotoCoreError as error:
             raise self._failure(error) from None
 
     def holds(self, key: str, content: bytes) -> bool | Refusal | None:
-        """Return whether an object has just these bytes, None when there is no such object."""
+        """Return whether an object has exactly these bytes, None when there is no such object."""
+        held = self.read(key, len(content) + 1)
+        return held == content if isinstance(held, bytes) else held
+
+    def read(self, key: str, size: int) -> bytes | Refusal | None:
+        """Return the first bytes of an object, None when there is no such object."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
             with closing(answer["Body"]) as body:
-                return body.read(len(content) + 1) == content
+                return body.read(size)
         except ClientError as error:
             if _error(error.response).get("Code") == "NoSuchKey":
                 return None
@@ -142,15 +147,16 @@ class S3Bucket:
         except BotoCoreError as error:
             raise self._failure(error) from None
 
-    def create(self, key: str, content: bytes) -> bool | Refusal:
-        """Write an object unless its key is taken; return whether it was written."""
+    def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
+        """Write an object, unless its key is taken or that is no matter; return whether it was."""
+        condition: Any = {} if replace else {"IfNoneMatch": "*"}
         try:
             self._client.put_object(
                 Bucket=self._name,
                 Key=key,
                 Body=content,
                 ContentType=content_type(key),
-                IfNoneMatch="*",
+                **condition,
             )
         except ClientError as error:
             if _error(error.response).get("Code") in TAKEN_CODES:
@@ -160,30 +166,32 @@ class S3Bucket:
             raise self._failure(error) from None
         return True
 
-    def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
-        """Delete versions for good; None for each that is gone, whoever deleted it."""
+    def delete(self, versions: Sequence[Version], permit: Permit) -> list[Refusal | None]:
+        """Delete versions for good; None for each that is gone, also if it was gone before."""
         objects: list[ObjectIdentifierTypeDef] = [
             {"Key": one.key, "VersionId": one.id} if one.id else {"Key": one.key}
             for one in versions
         ]
+        permit.check()
         try:
             answer = self._client.delete_objects(
                 Bucket=self._name, Delete={"Objects": objects, "Quiet": True}
             )
         except ClientError as error:
             self._refused(error)
-            # One key that the request cannot carry (a control character) must not fail the others.
-            return [self._delete_one(version) for version in versions]
+            # A key that the request cannot hold (a control character) must not fail the others.
+            return [self._delete_one(version, permit) for version in versions]
         except BotoCoreError as error:
             raise self._failure(error) from None
-        # Some services name only the key of what was refused, not the version.
+        # Some services name only the key that was refused, not the version.
         refused = {
             (error.get("Key"), error.get("VersionId")): _refusal({"Error": error})
             for error in answer.get("Errors", [])
         }
         return [refused.get((one.key, one.id)) or refused.get((one.key, None)) for one in versions]
 
-    def _delete_one(self, version: Version) -> Refusal | None:
+    def _delete_one(self, version: Version, permit: Permit) -> Refusal | None:
+        permit.check()
         try:
             if version.id:
                 self._client.delete_object(Bucket=self._name, Key=version.key, VersionId=version.id)
@@ -195,37 +203,8 @@ class S3Bucket:
             raise self._failure(error) from None
         return None
 
-    def _page_of_versions(self, prefix: str, following: str | None, size: int) -> Page:
-        version, _, key = (following or "").partition("\0")
-        place: dict[str, Any] = {"KeyMarker": key} if following else {}
-        if version:
-            place["VersionIdMarker"] = version
-        answer = self._client.list_object_versions(
-            Bucket=self._name, Prefix=prefix, MaxKeys=size, **place
-        )
-        versions = [
-            Version(one["Key"], one["VersionId"], one["Size"]) for one in answer.get("Versions", [])
-        ]
-        versions += [
-            Version(one["Key"], one["VersionId"], 0, marker=True)
-            for one in answer.get("DeleteMarkers", [])
-        ]
-        versions.sort(key=lambda one: one.key.encode())
-        if not answer["IsTruncated"]:
-            return Page(versions)
-        marker = answer.get("NextVersionIdMarker", "")
-        return Page(versions, f"{marker}\0{answer['NextKeyMarker']}")
-
-    def _page_of_objects(self, prefix: str, following: str | None, size: int) -> Page:
-        place: dict[str, Any] = {"ContinuationToken": following} if following else {}
-        answer = self._client.list_objects_v2(
-            Bucket=self._name, Prefix=prefix, MaxKeys=size, **place
-        )
-        versions = [Version(one["Key"], "", one["Size"]) for one in answer.get("Contents", [])]
-        return Page(versions, answer.get("NextContinuationToken"))
-
     def _refused(self, error: ClientError) -> Refusal:
-        """Return why one key was refused; that the service is busy or broken is raised."""
+        """Return why one key was refused; raise when the service is busy or broken."""
         refusal = _refusal(error.response)
         if refusal.passing:
             raise self._unavailable(refusal.cause) from None
@@ -235,7 +214,7 @@ class S3Bucket:
         return TransientStorageError(f"{self.url}: {cause}")
 
     def _failure(self, error: BotoCoreError) -> StorageError:
-        """Turn an error without an answer into ours; its own text may hold more than a name."""
+        """Turn an error without an answer into ours, without its text, which may hold secrets."""
         if isinstance(error, (NoConnection, HTTPClientError)):
             return self._unavailable(f"no answer ({type(error).__name__})")
         known = isinstance(error, (NoCredentialsError, PartialCredentialsError))

@@ -1,8 +1,10 @@
-"""What a service of object storage must offer to be a store; `BucketStore` does the rest."""
+"""The interface of an object storage service; `BucketStore` builds a store on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from maintenance.storage.permit import Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the service did not do what was asked of one key, and whether that passes by itself."""
+    """Why the service refused a request for one key, and whether that is transient."""
 
     cause: str
     passing: bool = False
@@ -34,18 +36,18 @@ class Refusal:
 class Bucket(Protocol):
     """One bucket of a service; used from several threads at once.
 
-    Its methods raise TransientStorageError when the service gave no answer, or for a whole call
-    none but that it is busy or broken, after the retries of its own client.
+    Its methods raise TransientStorageError when the service, after the retries of its own client,
+    gave no answer, or answered a whole request with an error that is transient.
     """
 
     url: str
-    """What the address of each of its objects begins with, the slash before the key included."""
+    """The beginning of the address of each object, up to the slash before the key."""
 
     bulk: int
-    """Most versions of one call of `delete`."""
+    """Versions that one call of `delete` takes at most."""
 
     def check(self, prefix: str) -> None:
-        """Raise StorageError when the keys below a prefix cannot even be listed."""
+        """Raise StorageError when the keys below a prefix cannot be listed."""
         ...
 
     def page(self, prefix: str, following: str | None, size: int) -> Page | Refusal:
@@ -53,17 +55,24 @@ class Bucket(Protocol):
         ...
 
     def holds(self, key: str, content: bytes) -> bool | Refusal | None:
-        """Return whether an object has just these bytes, None when there is no such object."""
+        """Return whether an object has exactly these bytes, None when there is no such object."""
         ...
 
-    def create(self, key: str, content: bytes) -> bool | Refusal:
-        """Write an object unless its key is taken; return whether it was written."""
+    def read(self, key: str, size: int) -> bytes | Refusal | None:
+        """Return the first bytes of an object, None when there is no such object."""
         ...
 
-    def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
-        """Delete versions for good; None for each that is gone, whoever deleted it."""
+    def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
+        """Write an object, unless its key is taken or that is no matter; return whether it was."""
+        ...
+
+    def delete(self, versions: Sequence[Version], permit: Permit) -> list[Refusal | None]:
+        """Delete versions for good; None for each that is gone, also if it was gone before.
+
+        The permit is checked right before each request.
+        """
         ...
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         ...

@@ -4,26 +4,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from maintenance.storage.permit import ALWAYS, Permit
+
 Keep = Callable[[tuple[str, ...], bool], bool]
-"""Says whether an entry below a bundle is kept, given its components below the bundle and whether
-it is a directory. A kept directory is kept with all that is in it; another one is entered."""
+"""Whether an entry of a bundle is kept, given its components below the bundle and whether it is a
+directory. A kept directory is kept with its contents; any other directory is entered."""
 
 
 def keep_nothing(_parts: tuple[str, ...], _is_directory: bool) -> bool:
-    """Remove everything below the bundle, and the bundle."""
+    """Delete the whole bundle."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What became of one key: so many files deleted (none: it was absent), or why it was not."""
+    """The outcome of one key: the files and bytes deleted (none: it was absent), or an error."""
 
     files: int = 0
     bytes: int = 0
     error: str | None = None
 
     def __add__(self, other: "Deletion") -> "Deletion":
-        """Add up what was deleted; the first error stays."""
+        """Add two outcomes; the first error is kept."""
         return Deletion(
             self.files + other.files, self.bytes + other.bytes, self.error or other.error
         )
@@ -34,17 +36,17 @@ ABSENT = Deletion()
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All keys below a prefix, but for those that are kept."""
+    """All keys below a prefix, except those that are kept."""
 
     prefix: str
     keep: Keep = keep_nothing
     kept_uris: frozenset[str] = frozenset()
-    """Objects that stay, by their addresses (`s3://bucket/key`); a local store has none."""
+    """Addresses of objects (`s3://bucket/key`) that are kept; a local store ignores them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of one file that was to be saved: the key that it has, or why it has none."""
+    """The outcome of saving one file: its key, or an error."""
 
     key: str = ""
     error: str | None = None
@@ -53,35 +55,80 @@ class Saved:
 class Store(Protocol):
     """One root of stored files.
 
-    After a removal without an error, the bytes were verified absent. Deleting what is absent is
-    success. After a saving without an error, the bytes are there for good. One key's failure is in
-    its own outcome and does not stop the others.
+    A deletion without an error means that the bytes were verified absent; deleting what is absent
+    is success. Saving without an error means that the bytes are durable. The failure of one key is
+    in its own outcome and does not stop the others.
     """
 
-    def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
-        """Save files under these keys, or near them; one outcome per file, in their order.
+    @property
+    def place(self) -> str:
+        """What the store is called in messages: where it is."""
+        ...
 
-        Nothing is ever overwritten, and no half of a file is ever seen under its key. A key that
-        holds these very bytes is used as it is; one that holds others gets a suffix.
+    @property
+    def absent(self) -> bool:
+        """Whether its root did not exist when it was opened; only an optional root may."""
+        ...
+
+    def read_marker(self) -> bytes | None:
+        """Return the content of the root's marker, None when there is none.
+
+        The root is looked up afresh: it must be the one that was opened.
+
+        Raises:
+            StorageError: the root is gone or is another one, or the marker cannot be read.
         """
         ...
 
-    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
-        """Delete single files; one outcome per key, in their order."""
+    def write_marker(self, content: bytes) -> None:
+        """Write or replace the root's marker, durably.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         ...
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
-        """Delete trees; one outcome per tree, in their order."""
+    def exist(self, keys: Sequence[str]) -> list[bool]:
+        """Return for each key whether there is a file, or for a key with a slash at its end a tree.
+
+        Raises:
+            StorageError: it cannot be said of a key.
+        """
+        ...
+
+    def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
+        """Save files under these keys, or similar ones; one outcome per file, in their order.
+
+        Nothing is overwritten, and no reader sees half a file. A key that holds exactly these bytes
+        already is used as it is; when it holds others, a suffix is added to the key.
+        """
+        ...
+
+    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
+        """Delete single files; one outcome per key, in their order.
+
+        Args:
+            keys: the files.
+            permit: checked right before each deletion, or each request that deletes several files.
+
+        Raises:
+            Exception: what the permit raised. Nothing is deleted any more, by any thread.
+            StorageError: the storage as a whole cannot be used, for instance is read-only.
+        """
+        ...
+
+    def remove_trees(self, trees: Sequence[Tree], permit: Permit = ALWAYS) -> list[Deletion]:
+        """Delete trees; one outcome per tree, in their order; see `remove_files`."""
         ...
 
     def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
-        """Say what `remove_files` would delete, without changing anything."""
+        """Return what `remove_files` would delete, without changing anything."""
         ...
 
     def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
-        """Say what `remove_trees` would delete, without changing anything."""
+        """Return what `remove_trees` would delete, without changing anything."""
         ...
 
     def close(self) -> None:
-        """Give back what the store holds open."""
+        """Close what the store holds open."""
         ...

@@ -139,6 +139,13 @@ def preview_expired(
 
 @task(name="count expired rows", **TASK_OPTIONS)
 def count_expired(cutoff: Cutoff, options: DeleteOptions, reached: Progress | None) -> Overdue:
+    """Count what `overdue_rows` counts, as a step of a run."""
+    return overdue_rows(cutoff, options, reached)
+
+
+def overdue_rows(
+    cutoff: Cutoff, options: DeleteOptions, reached: Progress | None = None
+) -> Overdue:
     """Return the expired rows that are still there.
 
     What a pass has come by is not read again: only the rows that it left behind, and what it has

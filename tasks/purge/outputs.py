@@ -13,6 +13,7 @@ from maintenance.schema import runs
 from maintenance.settings import settings
 from tasks.batching.claims import preview_claim, preview_items, work_claim
 from tasks.batching.keyset import BlockCursor, KeysetCursor, whole_table
+from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_block, by_page
 from tasks.batching.scopes import ScopeWork
 from tasks.batching.slices import Batch, Slice, work_slice
@@ -130,13 +131,15 @@ def preview_undated_outputs(
 
 @task(name="count overdue outputs", **TASK_OPTIONS)
 def count_overdue_outputs(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
+    """Count what `overdue_outputs` counts, as a step of a run."""
+    return overdue_outputs(cutoff, options.job)
+
+
+def overdue_outputs(cutoff: Cutoff, job: str) -> Overdue:
     """Return the runs that are past their deadline and still have outputs.
 
     Raises:
         DatabaseError: the statement failed.
     """
     query = select(func.count(), func.min(RUNS.output_expires_at)).where(dated(cutoff))
-    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, oldest = connection.execute(query).one()
-    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
-    return Overdue(rows=rows, oldest_age_seconds=age)
+    return count_overdue_rows(query, cutoff, job)

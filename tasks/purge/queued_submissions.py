@@ -27,6 +27,7 @@ from maintenance.settings import settings
 from tasks.batching.arrays import any_uuid
 from tasks.batching.claims import preview_claim, preview_items, work_claim
 from tasks.batching.keyset import BlockCursor, KeysetCursor, KeysetOrder
+from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_block, by_page
 from tasks.batching.scopes import ScopeWork
 from tasks.batching.slices import Slice, work_slice
@@ -137,17 +138,23 @@ def count_queued(cutoff: Cutoff, options: PurgeOptions) -> tuple[Overdue, int]:
     """Return the rows that are still due, and how many have failed often enough for an alert.
 
     Raises:
-        DatabaseError: the statement failed.
+        DatabaseError: a statement failed.
     """
-    due = select(func.count(), func.min(QUEUE.next_retry_at)).where(
-        QUEUE.next_retry_at <= cutoff.as_of
-    )
     alerts = select(func.count()).where(QUEUE.attempt_count >= ALERT_ATTEMPTS)
     with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, oldest = connection.execute(due).one()
-        often = connection.execute(alerts).scalar_one()
-    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
-    return Overdue(rows=rows, oldest_age_seconds=age), often
+        failed_often = connection.execute(alerts).scalar_one()
+    return overdue_queue(cutoff, options.job), failed_often
+
+
+def overdue_queue(cutoff: Cutoff, job: str) -> Overdue:
+    """Return the rows of the queue that are due.
+
+    Raises:
+        DatabaseError: the statement failed.
+    """
+    due = QUEUE.next_retry_at <= cutoff.as_of
+    query = select(func.count(), func.min(QUEUE.next_retry_at)).where(due)
+    return count_overdue_rows(query, cutoff, job)
 
 
 def due_rows(cutoff: Cutoff) -> Select[Any]:

@@ -7,11 +7,12 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
-from maintenance.database import engine_for, transaction
+from maintenance.database import engine_for
 from maintenance.report import BatchResult, Overdue
 from maintenance.settings import settings
 from tasks.batching.claims import work_claim
 from tasks.batching.keyset import BlockCursor, KeysetCursor
+from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_block, by_page, by_scope
 from tasks.batching.scopes import ScopeWork
 from tasks.batching.slices import Slice, work_slice
@@ -89,6 +90,11 @@ def purge_submissions(
 
 @task(name="count overdue submissions", **TASK_OPTIONS)
 def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
+    """Count what `overdue_submissions` counts, as a step of a run."""
+    return overdue_submissions(cutoff, options.job)
+
+
+def overdue_submissions(cutoff: Cutoff, job: str) -> Overdue:
     """Return the submissions that are past their deadline and still have content.
 
     Raises:
@@ -97,7 +103,4 @@ def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
     query = select(func.count(), func.min(SUBMISSIONS.expires_at)).where(
         overdue(cutoff.as_of), finite_policy(), no_active_run()
     )
-    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, oldest = connection.execute(query).one()
-    age = (cutoff.started_at - oldest).total_seconds() if oldest else None
-    return Overdue(rows=rows, oldest_age_seconds=age)
+    return count_overdue_rows(query, cutoff, job)

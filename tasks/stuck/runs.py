@@ -15,6 +15,7 @@ from maintenance.report import Overdue
 from maintenance.settings import settings
 from tasks.batching.claims import selected
 from tasks.batching.keyset import KeysetCursor
+from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_page
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import page_sizer
@@ -137,15 +138,17 @@ def preview_earlier_runs(
 
 @task(name="count stuck runs", **TASK_OPTIONS)
 def count_stuck_runs(cutoff: Cutoff, options: StuckOptions) -> Overdue:
+    """Count what `overdue_stuck_runs` counts, as a step of a run."""
+    return overdue_stuck_runs(cutoff, options.job, options.timeout)
+
+
+def overdue_stuck_runs(cutoff: Cutoff, job: str, timeout: timedelta) -> Overdue:
     """Return the runs that still hang.
 
     Raises:
         DatabaseError: the statement failed.
     """
-    with transaction(engine_for(settings(), options.job), read_only=True) as connection:
-        rows, since = connection.execute(count_of_stuck(cutoff, options.timeout)).one()
-    age = (cutoff.started_at - since).total_seconds() if since else None
-    return Overdue(rows=rows, oldest_age_seconds=age)
+    return count_overdue_rows(count_of_stuck(cutoff, timeout), cutoff, job)
 
 
 @task(name="find runs without a start", **TASK_OPTIONS)

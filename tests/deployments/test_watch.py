@@ -18,7 +18,7 @@ from deployments.monitoring.job_state import JobState, read_job
 from deployments.monitoring.lateness import MISSED_WINDOWS, late, windows
 from deployments.names import WORK_POOL
 from deployments.watch import AGAIN, NOT_RUN, Told, look, main
-from flows.backlog import WORK, Backlog, time_budget
+from flows.backlog import Backlog, time_budget
 from flows.jobs import JOBS
 from maintenance import settings as settings_module
 from maintenance.containers.engine import why_no_engine
@@ -96,7 +96,7 @@ def test_a_job_that_did_not_do_its_work_is_late_after_two_windows_and_its_time_b
         limit = deadline(state, schedule.updated)
         waited = limit - time_budget(job) - schedule.updated
         assert PERIODS[job] < waited <= MISSED_WINDOWS * PERIODS[job], job
-        assert time_budget(job) == WORK[job].time_budget
+        assert time_budget(job) == JOBS[job].time_budget
         assert is_late(state, limit) == [], job
         (reason,) = is_late(state, limit + SECOND)
         assert f"has missed 2 windows of {JOBS[job].schedule} UTC" in reason

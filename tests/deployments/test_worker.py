@@ -20,9 +20,10 @@ from demo.environment import clean_environment
 from demo.ports import free_port
 from demo.servers import PrefectServer
 from deployments.worker import TAG, ask_for_clean_up, worker_command, worker_environment
-from flows.cleanup_orphaned_containers import JOB
+from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
 from tests.support.prefect_server import ask, edit_schedule
 
+JOB = cleanup_orphaned_containers.name
 WAIT_SECONDS = 90
 pytestmark = pytest.mark.timeout(400)  # a server, an apply and two workers, on a busy machine
 SKIPPED = ("Skipped", "Skipped")

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
-from flows.cleanup_orphaned_containers import GRACE_SECONDS, JOB, cleanup_orphaned_containers
+from flows.cleanup_orphaned_containers import GRACE_SECONDS, cleanup_orphaned_containers
 from maintenance import schema
 from maintenance import settings as settings_module
 from maintenance.budget import SliceBudget
@@ -38,6 +38,7 @@ from tests.support.validibot import Validibot
 
 pytestmark = pytest.mark.docker
 
+JOB = cleanup_orphaned_containers.name
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)
@@ -262,7 +263,7 @@ def test_2_5_a_run_that_is_killed_is_completed_by_the_next_one(containers: Conta
     left = len(containers.ids())
     assert 1 < left < 61
     wait_for_the_guard(deadline)
-    # The engine goes on with what it was just asked for, four removals at most.
+    # The engine completes the requests that it has already received, at most four removals.
     assert left - 1 - PARALLEL_REMOVALS <= clean_up().done <= left - 1
     assert containers.ids() == {kept}
 

@@ -11,7 +11,7 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 
 from flows import cleanup_orphaned_containers as module
-from flows.cleanup_orphaned_containers import JOB, cleanup_orphaned_containers
+from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
 from flows.run.offline import without_server
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
@@ -32,6 +32,7 @@ from tests.support.odd_engine import HANG, ID, closed_port, odd_engine, silent
 from tests.support.runs import attempts_of, run
 from tests.support.validibot import Validibot
 
+JOB = cleanup_orphaned_containers.name
 HOUR = timedelta(hours=1)
 NOWHERE = "postgresql://nobody:top-secret@127.0.0.1:1/none"
 TASKS = (find_orphans, remove_orphans, count_orphans)
@@ -39,7 +40,7 @@ TASKS = (find_orphans, remove_orphans, count_orphans)
 
 @pytest.fixture(autouse=True)
 def _environment(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test here runs against its own database, and does not wait between attempts."""
+    """Every test here has its own database, and does not wait between attempts."""
     for task in TASKS:
         name = str(task.fn.__name__)
         monkeypatch.setattr(module, name, task.with_options(retry_delay_seconds=0))

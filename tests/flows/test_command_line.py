@@ -1,4 +1,4 @@
-"""`python -m flows`, as an operator types it (SPEC 9)."""
+"""`python -m flows` on the command line (SPEC 9)."""
 
 import json
 import os

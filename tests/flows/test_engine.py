@@ -1,4 +1,4 @@
-"""The process of a run: it waits for its server, and is otherwise Prefect's own."""
+"""The process of a flow run: it waits for its server, and otherwise behaves as Prefect's own."""
 
 import errno
 import os
@@ -22,7 +22,13 @@ from demo.environment import clean_environment
 from demo.ports import LOCALHOST, free_port
 from demo.processes import Child, start_child, wait_until
 from demo.servers import PrefectServer
-from flows.engine import NO_SERVER, YOUNG_OBJECTS, absence, health_address, wait_for_server
+from flows.engine import (
+    NO_SERVER,
+    YOUNG_OBJECTS,
+    health_address,
+    wait_for_server,
+    why_unreachable,
+)
 from maintenance import schema
 from maintenance.settings import Settings
 from tests.support.prefect_server import ask
@@ -30,14 +36,14 @@ from tests.support.validibot import DAY, NOW, Validibot
 
 OURS, PREFECTS = "flows.engine", "prefect.engine"
 JOB = "clear-sessions"
-WAITS = "waits for the Prefect server"
+WAITS = "for the Prefect server"
 WAIT_SECONDS = 60.0
 AT_ONCE_SECONDS = 5.0
 REFUSED = f"[Errno {errno.ECONNREFUSED}] Connection refused"
 
 
 class Odd(BaseHTTPRequestHandler):
-    """Answers with the status that the path begins with, or not at all."""
+    """Answers with the status that the path begins with, or closes the connection."""
 
     def do_GET(self) -> None:
         wanted = self.path.split("/")[1]
@@ -46,11 +52,11 @@ class Odd(BaseHTTPRequestHandler):
             self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 class Healthy(Odd):
-    """Says that all is well."""
+    """Answers every request with status 200."""
 
     def do_GET(self) -> None:
         self.send_response(HTTPStatus.OK)
@@ -73,14 +79,14 @@ def odd() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("answer", ["200", "204", "401", "403", "404", "429", "499"])
-def test_whoever_answers_is_there(odd: str, answer: str) -> None:
-    assert absence(f"http://{odd}/{answer}/health") is None
+def test_a_server_that_answers_is_reachable(odd: str, answer: str) -> None:
+    assert why_unreachable(f"http://{odd}/{answer}/health") is None
 
 
 @pytest.mark.parametrize("answer", ["500", "502", "503", "504"])
-def test_a_proxy_without_its_server_does_not_count(odd: str, answer: str) -> None:
+def test_a_proxy_without_its_server_is_unreachable(odd: str, answer: str) -> None:
     assert (
-        absence(f"http://{odd}/{answer}/health")
+        why_unreachable(f"http://{odd}/{answer}/health")
         == f"HTTP Error {answer}: "
         + {
             "500": "Internal Server Error",
@@ -91,34 +97,34 @@ def test_a_proxy_without_its_server_does_not_count(odd: str, answer: str) -> Non
     )
 
 
-def test_nobody_there_is_told_from_what_prefect_has_to_judge(odd: str) -> None:
-    assert absence(f"http://{LOCALHOST}:{free_port()}/api/health") == REFUSED
-    assert absence(f"http://{odd}/hang-up/health")  # closed without a word
-    assert absence("http://server.invalid/api/health")  # a container that is down has no name
-    assert absence(f"https://{odd}/200/health") is None  # it does not speak TLS
+def test_an_unreachable_server_is_told_from_problems_that_prefect_reports(odd: str) -> None:
+    assert why_unreachable(f"http://{LOCALHOST}:{free_port()}/api/health") == REFUSED
+    assert why_unreachable(f"http://{odd}/hang-up/health")  # the connection is closed
+    assert why_unreachable("http://server.invalid/api/health")  # as for a stopped container
+    assert why_unreachable(f"https://{odd}/200/health") is None  # the server does not speak TLS
 
 
-def test_no_answer_in_time_is_nobody() -> None:
+def test_a_server_that_does_not_answer_in_time_is_unreachable() -> None:
     with listener() as address:
-        assert absence(f"http://{address}/api/health", seconds=0.2) == "timed out"
+        assert why_unreachable(f"http://{address}/api/health", seconds=0.2) == "timed out"
 
 
 @contextmanager
 def listener() -> Iterator[str]:
-    """A server that accepts connections and says nothing."""
+    """A server that accepts connections and never answers."""
     with ThreadingHTTPServer((LOCALHOST, 0), Odd) as server:
         yield f"{LOCALHOST}:{server.server_port}"
 
 
 @pytest.mark.parametrize("address", ["ftp://a/api", "http://[", "/api", "http://a:b/api"])
-def test_an_address_that_is_none_is_left_to_prefect(
+def test_an_invalid_address_is_left_to_prefect(
     address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert wait_for_server(health_address(address), WAIT_SECONDS)
     assert capsys.readouterr().err == ""
 
 
-def test_a_login_in_the_address_is_neither_sent_nor_said(
+def test_a_login_in_the_address_is_neither_sent_nor_logged(
     odd: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = health_address(f"http://user:secret@{odd}/503/")
@@ -127,7 +133,7 @@ def test_a_login_in_the_address_is_neither_sent_nor_said(
     assert "secret" not in capsys.readouterr().err
 
 
-def test_without_a_server_the_wait_ends_with_a_message_and_a_status_of_its_own(
+def test_without_a_server_the_wait_ends_with_a_message_and_its_own_status(
     tmp_path: Path,
 ) -> None:
     address = f"http://{LOCALHOST}:{free_port()}/api"
@@ -143,13 +149,13 @@ def test_without_a_server_the_wait_ends_with_a_message_and_a_status_of_its_own(
     )
     assert done.returncode == NO_SERVER == 75
     assert done.stderr.splitlines() == [
-        f"python -m flows.engine: {WAITS}, at most 1 s: {address}/health: {REFUSED}",
-        f"python -m flows.engine: no Prefect server for 1 s, gives up: {REFUSED}",
+        f"python -m flows.engine: waiting up to 1 s {WAITS}: {address}/health: {REFUSED}",
+        f"python -m flows.engine: gave up after 1 s without the Prefect server: {REFUSED}",
     ]
 
 
 def waiting(directory: Path, variables: dict[str, str], run: str) -> Child:
-    """Start the process of a run, which finds no server; return it while it waits."""
+    """Start the process of a run that finds no server; return it while it waits."""
     command = [sys.executable, "-m", OURS, run]
     environment = clean_environment(os.environ, directory) | variables
     child = start_child("the run", command, directory / "run.log", environment)
@@ -165,7 +171,7 @@ def test_a_run_that_waits_is_ended_by_the_usual_signal_at_once(tmp_path: Path) -
 
 
 class Runs:
-    """A server with deployments, whose runs are started by hand, as a worker starts them."""
+    """A server with deployments, whose runs the test starts as a worker does."""
 
     def __init__(self, server: PrefectServer) -> None:
         self.server = server
@@ -203,7 +209,7 @@ class Runs:
             timeout=WAIT_SECONDS,
             check=False,
         )
-        assert "flows.engine:" not in done.stderr  # it did not have to wait
+        assert "flows.engine:" not in done.stderr  # it did not wait
         return done.returncode
 
     @property
@@ -222,7 +228,7 @@ def runs() -> Iterator[Runs]:
 
 
 def completes(runs: Runs, run: str, child: Child) -> None:
-    """Bring the server back, for which a run's process waits; the run then completes, once."""
+    """Restart the server that a run's process waits for; the run then completes, once."""
     try:
         runs.server.restart()
         assert child.process.wait(WAIT_SECONDS) == 0, child.said()
@@ -233,7 +239,7 @@ def completes(runs: Runs, run: str, child: Child) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_starts_while_the_server_is_down_begins_and_completes_when_it_is_back(
+def test_a_run_that_starts_while_the_server_is_down_completes_when_it_is_back(
     runs: Runs, environment: Settings, validibot: Validibot, tmp_path: Path
 ) -> None:
     validibot.session(NOW - DAY)
@@ -241,12 +247,12 @@ def test_a_run_that_starts_while_the_server_is_down_begins_and_completes_when_it
     runs.server.child.kill()
     child = waiting(tmp_path, runs.variables, run)
     completes(runs, run, child)
-    assert "python -m flows.engine: the Prefect server is there" in child.said()
+    assert "python -m flows.engine: the Prefect server answers" in child.said()
     assert validibot.rows(schema.sessions) == {}
 
 
 @pytest.mark.slow
-def test_a_run_whose_server_goes_away_before_its_first_connection_begins_anew(
+def test_a_run_whose_server_goes_away_before_its_first_connection_starts_again(
     runs: Runs, environment: Settings, validibot: Validibot, tmp_path: Path
 ) -> None:
     validibot.session(NOW - DAY)
@@ -259,7 +265,7 @@ def test_a_run_whose_server_goes_away_before_its_first_connection_begins_anew(
     child = waiting(tmp_path, runs.variables, run)
     thread.join()
     completes(runs, run, child)
-    assert child.said().count("lost the Prefect server, begins anew") == 1
+    assert child.said().count("lost the Prefect server, starting again") == 1
     assert validibot.rows(schema.sessions) == {}
 
 
@@ -271,7 +277,7 @@ def test_the_exit_status_is_that_of_prefects_engine(
         cases = {
             "no identifier": "nonsense",
             "no such run": str(uuid4()),
-            "not to be loaded": runs.make("unloadable"),
+            "cannot be loaded": runs.make("unloadable"),
             "failed": runs.make(as_of="2999-01-01T00:00:00Z"),
             "completed": runs.make(),
         }
@@ -282,14 +288,14 @@ def test_the_exit_status_is_that_of_prefects_engine(
 
     ours = statuses(OURS)
     assert ours == statuses(PREFECTS)
-    assert ours["not to be loaded"] == 1
+    assert ours["cannot be loaded"] == 1
     assert ours["completed"] == 0
 
 
 GARBAGE = f"""
 import atexit, gc, weakref
-from flows.engine import spare_searches_for_garbage
-spare_searches_for_garbage()
+from flows.engine import reduce_garbage_collection
+reduce_garbage_collection()
 
 class Node:
     def __init__(self):
@@ -304,13 +310,13 @@ atexit.register(lambda: print(most, gc.get_freeze_count()))
 
 class Last(Node):
     def __del__(self):
-        print("searched at the end")
+        print("collected at exit")
 
 Last()
 """
 
 
-def test_garbage_is_taken_away_in_a_long_run_but_not_at_its_end(tmp_path: Path) -> None:
+def test_garbage_is_collected_in_a_long_run_but_not_at_exit(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", GARBAGE],
         env=clean_environment(os.environ, tmp_path),
@@ -321,4 +327,4 @@ def test_garbage_is_taken_away_in_a_long_run_but_not_at_its_end(tmp_path: Path) 
     )
     most, frozen = (int(number) for number in done.stdout.split())
     assert 1_000 < most <= YOUNG_OBJECTS
-    assert frozen == 0  # what others do at exit comes first
+    assert frozen == 0  # handlers of other modules run before the freeze

@@ -16,7 +16,7 @@ from flows.cleanup_callback_receipts import cleanup_callback_receipts
 from flows.cleanup_idempotency_keys import cleanup_idempotency_keys
 from flows.clear_sessions import clear_sessions
 from flows.jobs import JOBS
-from flows.run.lifecycle import LOGGER
+from flows.run.prefect_context import LOGGER
 from maintenance import schema
 from maintenance.errors import ParameterError
 from maintenance.expiring import EXPIRING, ExpiringTable

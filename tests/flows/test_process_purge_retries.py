@@ -129,7 +129,7 @@ def test_a_thousand_failing_rows_in_front_let_the_good_ones_through(validibot: V
 
 
 @pytest.mark.parametrize("policy", ["DO_NOT_STORE", "UNKNOWN_POLICY"])
-def test_content_that_nobody_queued_is_discovered_and_purged_in_the_same_run(
+def test_content_missing_from_the_queue_is_discovered_and_purged_in_the_same_run(
     validibot: Validibot, policy: str
 ) -> None:
     shared = {"retention_policy": policy, "expires_at": None}

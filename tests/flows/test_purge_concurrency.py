@@ -25,7 +25,7 @@ JOB = purge_expired_submissions.name
 
 @pytest.fixture(autouse=True)
 def _environment(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A short lock time-out: what is tried here is what happens after it."""
+    """A short lock timeout, because the tests are about what happens after it."""
     monkeypatch.setenv("MAINTENANCE_LOCK_TIMEOUT_SECONDS", "0.1")
     settings.cache_clear()
     yield

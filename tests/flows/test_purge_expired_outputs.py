@@ -186,7 +186,7 @@ def test_a_missing_deadline_is_computed_from_the_end(
     assert report.repaired == {"output deadlines repaired": 2}
 
 
-def test_an_end_that_nobody_wrote_down_becomes_now_and_the_outputs_wait(
+def test_a_missing_end_becomes_now_and_the_outputs_wait(
     validibot: Validibot,
 ) -> None:
     finite = ended_run(validibot, ended_at=None, output_expires_at=None)
@@ -246,7 +246,7 @@ def test_the_oldest_deadlines_go_first_and_those_without_one_last(validibot: Val
     assert purged(validibot) == {by_age[9], by_age[3]}
 
 
-def test_a_failing_run_is_met_once_a_run_and_blocks_nobody(validibot: Validibot) -> None:
+def test_a_failing_run_is_selected_once_and_does_not_block_others(validibot: Validibot) -> None:
     failing = ended_run(validibot, output_expires_at=NOW - 90 * DAY)
     (validibot.root / "private/runs" / str(validibot.org_id)).mkdir(parents=True)
     blocker = validibot.bundle(failing)

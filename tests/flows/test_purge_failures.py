@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import StateType
 from sqlalchemy import Engine, text
 
 from flows.purge_expired_submissions import purge_expired_submissions
-from flows.run.lifecycle import ItemsFailed
+from flows.run.final_state import ItemsFailed
 from flows.run.offline import without_server
 from maintenance import schema
 from maintenance.errors import DatabaseError, StorageError
@@ -131,7 +131,9 @@ def test_a_row_that_the_database_refuses_fails_alone(
     assert (queued["submission_id"], queued["attempt_count"]) == (refused, 1)
 
 
-def test_failing_rows_in_front_block_nobody_and_are_met_once(validibot: Validibot) -> None:
+def test_failing_rows_do_not_block_the_rows_behind_them(
+    validibot: Validibot,
+) -> None:
     failing = {
         blocked(validibot, number, created=NOW - 90 * DAY, expires_at=NOW - 83 * DAY)
         for number in range(30)

@@ -9,7 +9,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows.purge_expired_submissions import purge_expired_submissions
-from flows.run.lifecycle import ItemsFailed
+from flows.run.final_state import ItemsFailed
 from flows.run.offline import without_server
 from maintenance import schema
 from maintenance import settings as settings_module
@@ -151,7 +151,7 @@ def test_one_key_that_fails_is_one_items_failure_with_a_queued_retry(
 def test_a_service_that_is_broken_fails_the_run_after_four_attempts_and_no_item(
     validibot: Validibot, cloud: Cloud
 ) -> None:
-    """On S3 alone: the client of Google Cloud Storage has the longer patience."""
+    """Only on S3: the client of Google Cloud Storage retries for longer."""
     identifier, _ = submission(validibot, cloud, 1)
     before = cloud.held()
     server = cloud.files.server
@@ -172,8 +172,8 @@ def test_a_bucket_that_is_not_there_fails_the_run_at_once(
     validibot: Validibot, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submission(validibot, cloud, 1)
-    monkeypatch.setenv("STORAGE_BUCKET", "nobodys-bucket")
+    monkeypatch.setenv("STORAGE_BUCKET", "absent-bucket")
     settings_module.settings.cache_clear()
-    with pytest.raises(StorageError, match="nobodys-bucket/private/ cannot be listed"):
+    with pytest.raises(StorageError, match="absent-bucket/private/ cannot be listed"):
         run(purge_expired_submissions, as_of=NOW)
     assert validibot.purged() == set()

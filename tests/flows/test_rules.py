@@ -26,7 +26,7 @@ from tests.support.validibot import DAY, NOW, TICK, Validibot
 ALL_JOBS = [pytest.param(job.flow, id=name) for name, job in JOBS.items()]
 
 ON_CONTAINERS = {"cleanup-orphaned-containers"}
-"""Their work is on a container engine: what they do is tested where there is one."""
+"""Jobs that work on a container engine; other tests cover them where there is one."""
 
 DATABASE_JOBS = [
     pytest.param(job.flow, id=name) for name, job in JOBS.items() if name not in ON_CONTAINERS
@@ -39,7 +39,7 @@ def _environment(environment: Settings) -> None:
 
 
 def odd_mixture(validibot: Validibot) -> None:
-    """Rows of every kind that the two jobs treat in some way."""
+    """Rows of every kind that the jobs work on, and of kinds that they must not touch."""
     for deadline in (NOW - DAY, NOW, NOW + TICK):
         identifier = validibot.submission(created=deadline - 7 * DAY, expires_at=deadline)
         step_id = validibot.step_run(validibot.run(identifier, ended_at=None))
@@ -75,7 +75,7 @@ def odd_mixture(validibot: Validibot) -> None:
 
 
 def hanging_of_every_kind(validibot: Validibot) -> None:
-    """Runs that hang, each for a reason of its own, and some that only look like it."""
+    """Runs that hang for different reasons, and runs that only look like it."""
     hanging = Hanging(validibot)
     for policy in ("STORE_7_DAYS", "DO_NOT_STORE", "STORE_PERMANENTLY", "ODD"):
         submission = validibot.submission(retention_policy=policy, expires_at=None)
@@ -236,7 +236,7 @@ def test_2_3_a_run_drains_everything_whatever_the_batch_size(
     assert validibot.rows(schema.sessions) == {}
 
 
-def test_2_3_submissions_that_share_a_deadline_are_all_met_once(validibot: Validibot) -> None:
+def test_2_3_submissions_that_share_a_deadline_are_all_selected_once(validibot: Validibot) -> None:
     gone = {validibot.submission() for _ in range(9)}
     assert run(purge_expired_submissions, as_of=NOW, batch_size=2).selected == 9
     assert validibot.purged() == gone
@@ -286,7 +286,7 @@ def test_2_7_a_report_names_what_is_still_overdue_and_its_age(validibot: Validib
 
 
 @pytest.mark.parametrize("flow", DATABASE_JOBS)
-def test_2_8_a_second_run_ends_as_skipped_and_says_who_holds_the_job(
+def test_2_8_a_second_run_ends_as_skipped_and_names_the_run_that_holds_the_job(
     flow: Flow[..., Any], validibot: Validibot, environment: Settings
 ) -> None:
     odd_mixture(validibot)

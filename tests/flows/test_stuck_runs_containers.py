@@ -109,14 +109,14 @@ def test_a_container_that_vanishes_before_it_is_stopped_is_no_failure(
 def test_an_engine_that_is_away_is_a_warning_and_the_runs_end(
     configured: Hanging, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
     settings.cache_clear()
     runs = {configured.run() for _ in range(5)}
     for dry_run in (True, False):
         report = clean(batch_size=1, dry_run=dry_run)
         (warning,) = report.warnings
         assert warning.startswith("containers of ended runs were not stopped: ")
-        assert "nobody.sock" in warning
+        assert "absent.sock" in warning
         assert (report.selected, report.failed) == (5, 0)
     ended = configured.validibot.rows(schema.runs)
     assert {key for key, row in ended.items() if row["status"] == "TIMED_OUT"} == runs
@@ -124,7 +124,7 @@ def test_an_engine_that_is_away_is_a_warning_and_the_runs_end(
 
 
 @pytest.mark.parametrize(("execution", "warned"), [(HEX, True), ("projects/p/e", False)])
-def test_without_an_engine_only_an_attempt_that_names_a_container_is_worth_a_warning(
+def test_without_an_engine_only_an_attempt_that_names_a_container_causes_a_warning(
     hanging: Hanging, execution: str, *, warned: bool
 ) -> None:
     hanging.tried(hanging.run(), provider_execution_id=execution)
@@ -136,14 +136,14 @@ def test_without_an_engine_only_an_attempt_that_names_a_container_is_worth_a_war
 def test_a_run_without_anything_to_end_does_not_ask_the_engine(
     configured: Hanging, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
     settings.cache_clear()
     configured.run(started_at=NOW)
     assert clean().warnings == []
 
 
 def on(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lead the settings to an engine that is asked with little patience."""
+    """Point the settings at a container engine, with a short timeout."""
     monkeypatch.setenv("DOCKER_HOST", host)
     monkeypatch.setenv("MAINTENANCE_DOCKER_TIMEOUT_SECONDS", "0.5")
     settings.cache_clear()
@@ -162,7 +162,7 @@ def test_a_container_that_cannot_be_removed_is_a_warning(
     assert (report.done, report.failed, report.repaired) == (1, 0, {})
 
 
-def test_an_engine_that_hangs_is_asked_once_and_holds_nobody_up(
+def test_an_engine_that_hangs_is_asked_once_and_does_not_delay_the_run(
     configured: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""What belongs to the end of a run is done by this run of the job, or by the next (SPEC 6.4)."""
+"""A timed-out run is finalized by this run of the job, or by the next one (SPEC 6.4)."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""cleanup-stuck-runs beside the application: who commits first wins, and nobody waits (SPEC 6)."""
+"""cleanup-stuck-runs beside the application: the first commit wins, without a wait (SPEC 6)."""
 
 from collections.abc import Iterator
 from threading import Thread
@@ -34,7 +34,7 @@ PROLONG = text("UPDATE validations_executionattempt SET timeout_at = :later WHER
 def hanging(
     environment: Settings, validibot: Validibot, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Hanging]:
-    """A short lock time-out: what is tried here is what happens after it."""
+    """A short lock timeout, because the tests are about what happens after it."""
     monkeypatch.setenv("MAINTENANCE_LOCK_TIMEOUT_SECONDS", "0.1")
     settings.cache_clear()
     yield Hanging(validibot)
@@ -101,7 +101,7 @@ def test_a_callback_that_comes_after_the_claim_waits_and_finds_the_run_timed_out
 def test_a_callback_that_is_on_its_way_is_left_to_end_its_run(
     hanging: Hanging, database: Engine
 ) -> None:
-    """The run's row, the attempt's row: whichever the application has locked first."""
+    """The application may have locked the run's row first, or the attempt's."""
     by_run, by_attempt, stuck = hanging.run(), hanging.run(), hanging.run()
     hanging.tried(by_run)
     attempt = hanging.tried(by_attempt)

@@ -94,7 +94,7 @@ def test_a_timeout_out_of_bounds_is_refused(hanging: Hanging, minutes: int) -> N
     assert hanging.validibot.snapshot() == before
 
 
-def test_times_that_cannot_be_calculated_with_stop_nobody(
+def test_rows_with_times_that_cannot_be_computed_do_not_stop_the_others(
     hanging: Hanging, database: Engine
 ) -> None:
     odd, odder, plain = hanging.run(), hanging.run(), hanging.run()

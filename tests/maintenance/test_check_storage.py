@@ -3,7 +3,6 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ from maintenance.checks.engine import ENGINE, engine_check
 from maintenance.checks.finding import Finding, Severity, carry_out
 from maintenance.checks.storage import BUCKETS, storage_checks
 from maintenance.settings import Settings, load_settings
+from tests.support.rights import without_root
 from tests.support.stores import REGION, GcsPlace, S3Place, services
 from tests.support.trees import entries, make_files
-
-NOBODY = 65_534
 
 
 def settings_of(root: Path, **others: Any) -> Settings:
@@ -39,18 +37,6 @@ def open_root() -> Iterator[Path]:
         root.chmod(0o755)
         make_files(root, ["private/runs/a", "public/files/b"])
         yield root
-
-
-@contextmanager
-def somebody_else() -> Iterator[None]:
-    """Be a user whom permissions hold back; root is above them."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 def test_roots_that_can_be_used_are_ok_and_left_as_they_were(open_root: Path) -> None:
@@ -83,7 +69,7 @@ def test_a_root_that_may_only_be_read_is_an_error(
     (open_root / "public").chmod(0o777)
     (open_root / "public" / "files").chmod(0o777)
     (open_root / "private").chmod(0o555)
-    with somebody_else():
+    with without_root():
         findings = found(settings_of(open_root))
         user = os.geteuid()
     (open_root / "private").chmod(0o755)
@@ -96,7 +82,7 @@ def test_a_folder_below_a_root_that_may_not_be_changed_is_an_error(open_root: Pa
     for path in (open_root / "private", open_root / "public", open_root / "public/files"):
         path.chmod(0o777)
     (open_root / "private" / "runs").chmod(0o555)
-    with somebody_else():
+    with without_root():
         findings = found(settings_of(open_root))
     (open_root / "private" / "runs").chmod(0o755)
     assert levels(findings) == {"storage private": "error", "storage public": "ok"}
@@ -122,14 +108,14 @@ def test_buckets_are_listed_and_nothing_is_put_into_them(tmp_path: Path) -> None
             "AWS_S3_ENDPOINT_URL": s3.url,
             "AWS_S3_REGION_NAME": REGION,
         }
-        on_gcs = {"DATA_STORAGE_BACKEND": "gcs", "GCS_VALIDATION_BUCKET": "nobodys-bucket"}
+        on_gcs = {"DATA_STORAGE_BACKEND": "gcs", "GCS_VALIDATION_BUCKET": "absent-bucket"}
         (well,) = found(settings_of(tmp_path, **on_s3)).values()
         (absent,) = found(settings_of(tmp_path, **on_gcs, STORAGE_BUCKET=runs.name)).values()
         assert place.held() | runs.held() == set()
     assert (well.name, well.level) == (BUCKETS, Severity.OK)
     assert well.text == f"can be listed: {place.name}"
     assert absent.level is Severity.ERROR
-    assert "nobodys-bucket" in absent.text
+    assert "absent-bucket" in absent.text
     assert "docs/operating.md" in absent.action
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from prefect import Flow, task
 from prefect.client.schemas.objects import State
 
-from flows.run.lifecycle import UnfinishedRun
+from flows.run.final_state import UnfinishedRun
 from flows.run.offline import without_server
 from maintenance.report import Report
 from tasks.retrying import TASK_OPTIONS

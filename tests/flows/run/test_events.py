@@ -1,4 +1,4 @@
-"""Events of runs: from processes that end at once, with counts, and without holding up a run."""
+"""Events of runs: sent before the process ends, with counts, and without delaying the run."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def events(server: PrefectServer, job: str, since: datetime) -> list[dict[str, A
 def wait_for_events(
     server: PrefectServer, job: str, since: datetime, number: int
 ) -> dict[str, dict[str, Any]]:
-    """Wait until so many events of a job are there; return them by name."""
+    """Wait until the job has `number` events; return them by name."""
     wait_until(lambda: len(events(server, job, since)) >= number, WAIT_SECONDS, "events", [])
     found = events(server, job, since)
     assert len(found) == number
@@ -86,7 +86,7 @@ def resources(event: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def test_a_run_tells_its_end_with_its_counts_and_which_run_it_was(
+def test_the_event_at_the_end_has_the_counts_and_names_the_flow_run(
     validibot: Validibot, environment: Settings, prefect_server: PrefectServer
 ) -> None:
     since = datetime.now(UTC)
@@ -106,7 +106,7 @@ def test_a_run_tells_its_end_with_its_counts_and_which_run_it_was(
     assert resources(event)["flow-run"] == f"prefect.flow-run.{flow_run['id']}"
 
 
-def test_a_run_with_failed_items_tells_of_them_too(
+def test_a_run_with_failed_items_sends_a_second_event(
     validibot: Validibot, environment: Settings, prefect_server: PrefectServer
 ) -> None:
     since = datetime.now(UTC)
@@ -121,7 +121,7 @@ def test_a_run_with_failed_items_tells_of_them_too(
     assert event["payload"]["failures"][0]["item"] == f"submission {failing}"
 
 
-def test_a_run_that_is_turned_away_and_a_dry_run_can_be_told_apart(
+def test_skipped_runs_and_dry_runs_are_marked_in_the_event(
     validibot: Validibot, environment: Settings, prefect_server: PrefectServer
 ) -> None:
     since = datetime.now(UTC)
@@ -135,7 +135,7 @@ def test_a_run_that_is_turned_away_and_a_dry_run_can_be_told_apart(
     assert told[RUN_FINISHED]["resource"]["validibot-maintenance.dry-run"] == "true"
 
 
-def test_a_run_by_hand_that_is_stopped_is_cancelled_and_tells_so(
+def test_a_run_by_hand_that_is_stopped_is_cancelled_and_sends_its_event(
     validibot: Validibot, environment: Settings, prefect_server: PrefectServer
 ) -> None:
     since = datetime.now(UTC)
@@ -238,7 +238,7 @@ print(time.monotonic() - started)
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away_does_not_hold_up_a_run_and_its_process_only_for_seconds() -> None:
+def test_an_unreachable_server_does_not_delay_a_run_and_its_process_only_for_seconds() -> None:
     done = subprocess.run(
         [sys.executable, "-c", EMIT],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""A run that is killed again and again comes to an end."""
+"""A run that is killed again and again is restarted a limited number of times."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def tries() -> None:
 
 
 def killed(client: SyncPrefectClient, times: int) -> State[Any]:
-    """Run the flow after it was killed so many times; return the state that it ends in."""
+    """Run the flow after it was killed `times` times; return its final state."""
     run = client.create_flow_run(tries)
     for _ in range(times):
         states: tuple[State[Any], ...] = (Running(), Crashed(), Scheduled())
@@ -33,7 +33,7 @@ def killed(client: SyncPrefectClient, times: int) -> State[Any]:
 
 
 @pytest.mark.slow
-def test_a_run_is_started_again_only_so_often(prefect_server: PrefectServer) -> None:
+def test_a_run_is_restarted_a_limited_number_of_times(prefect_server: PrefectServer) -> None:
     settings = {
         PREFECT_API_URL: prefect_server.client_settings["PREFECT_API_URL"],
         PREFECT_LOGGING_TO_API_ENABLED: False,
@@ -42,7 +42,7 @@ def test_a_run_is_started_again_only_so_often(prefect_server: PrefectServer) -> 
         assert killed(client, 0).is_completed()
         assert killed(client, MAX_RERUNS).is_completed()
         ended = killed(client, MAX_RERUNS + 1)
-        assert ended.is_failed()  # and not Crashed: no automation starts it again
+        assert ended.is_failed()  # not Crashed, which an automation would restart
         assert f"started again {MAX_RERUNS} times" in str(ended.message)
 
 

@@ -1,4 +1,4 @@
-"""Runs that are asked to stop: in a batch, between batches, in a wait, and by force."""
+"""Stop requests: during a batch, between batches, during a wait, and a second signal."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def terminate(_connection: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_run_finishes_its_batch_says_what_it_did_and_is_completed_by_the_next(
+def test_a_stopped_run_finishes_its_batch_and_the_next_run_does_the_rest(
     validibot: Validibot, number: signal.Signals
 ) -> None:
     due = {validibot.submission() for _ in range(9)}
@@ -83,7 +83,7 @@ def test_a_dry_run_stops_too(validibot: Validibot) -> None:
 
 
 def lose_connection(connection: Connection) -> None:
-    """Let the statement meet a connection that its server has ended."""
+    """End the connection of the next statement on the server's side."""
     with connection.engine.connect() as other:
         pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
         other.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
@@ -127,7 +127,7 @@ def test_a_wait_for_another_attempt_is_left_at_once(validibot: Validibot) -> Non
     assert validibot.purged() == {due}
 
 
-def test_after_a_request_a_passing_error_is_not_tried_again(validibot: Validibot) -> None:
+def test_after_a_stop_request_a_transient_error_is_not_retried(validibot: Validibot) -> None:
     validibot.submission()
 
     def ask_and_lose(connection: Connection) -> None:
@@ -139,7 +139,7 @@ def test_after_a_request_a_passing_error_is_not_tried_again(validibot: Validibot
         report = run(purge_expired_submissions, as_of=NOW)
     assert time.monotonic() - started < STOP_SECONDS
     assert report.stopped_because is StopReason.CANCELLED
-    assert "stopped instead of trying again" in report.warnings[0]
+    assert report.warnings[0].startswith("stopped instead of retrying: ")
 
 
 def test_a_request_in_the_last_batch_leaves_nothing_to_stop(validibot: Validibot) -> None:
@@ -200,7 +200,7 @@ def test_the_command_ends_with_its_report_and_the_status_of_the_signal(
     assert (report["done"], report["stopped_because"]) == (SESSIONS - left, "cancelled")
 
 
-def test_a_second_signal_ends_a_run_at_once_and_what_it_was_at_is_undone(
+def test_a_second_signal_ends_a_run_at_once_and_its_batch_is_rolled_back(
     validibot: Validibot,
 ) -> None:
     validibot.submission()
@@ -243,14 +243,14 @@ def test_a_request_ends_with_its_run() -> None:
     stop_request.check()
 
 
-def test_the_handlers_of_before_are_put_back() -> None:
+def test_the_previous_signal_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in stop_request.SIGNALS]
     with stoppable():
         assert signal.getsignal(signal.SIGTERM) is not before[0]
     assert [signal.getsignal(number) for number in stop_request.SIGNALS] == before
 
 
-def test_a_signal_that_is_ignored_stays_so_but_for_the_one_of_the_worker() -> None:
+def test_an_ignored_signal_stays_ignored_except_the_one_from_the_worker() -> None:
     before = {
         number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGUSR1)
     }
@@ -267,7 +267,7 @@ def test_a_signal_that_is_ignored_stays_so_but_for_the_one_of_the_worker() -> No
             signal.signal(number, handler)
 
 
-def test_a_slice_that_is_asked_before_it_begins_does_nothing() -> None:
+def test_a_slice_does_nothing_after_a_stop_request() -> None:
     def one_batch(_cursor: int | None, _rows: int) -> Batch[int]:
         pytest.fail("no batch may begin")
 
@@ -278,7 +278,7 @@ def test_a_slice_that_is_asked_before_it_begins_does_nothing() -> None:
     assert (done.cursor, done.exhausted, done.result) == (7, False, BatchResult())
 
 
-def test_outside_the_main_thread_a_run_goes_on_as_it_is(validibot: Validibot) -> None:
+def test_a_run_outside_the_main_thread_does_its_work(validibot: Validibot) -> None:
     validibot.session(NOW - DAY)
     reports = []
     thread = threading.Thread(target=lambda: reports.append(run(clear_sessions, as_of=NOW)))

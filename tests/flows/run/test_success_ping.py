@@ -1,4 +1,4 @@
-"""The request after a successful run: when it is made, and what is said of one that fails."""
+"""The success ping: which runs send it, and what is logged when it fails."""
 
 import logging
 import threading
@@ -28,7 +28,7 @@ VARIABLE = "MAINTENANCE_SUCCESS_PING_URL"
 
 
 class Listener:
-    """A service that listens for pings, and what it heard."""
+    """A service that records the pings that it receives."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -90,7 +90,7 @@ def test_a_run_that_has_done_its_job_pings_with_its_name(
 ) -> None:
     validibot.session(NOW - DAY)
     run(clear_sessions, as_of=NOW)
-    run(clear_sessions, as_of=NOW)  # nothing to do is a success, too
+    run(clear_sessions, as_of=NOW)  # a run without work is a success too
     run(purge_expired_submissions, as_of=NOW)
     assert pinging.paths == [
         f"/{SECRET}/clear-sessions",
@@ -120,7 +120,7 @@ def test_a_run_with_failed_items_does_not_ping(pinging: Listener, validibot: Val
     assert pinging.paths == []
 
 
-def test_a_run_that_is_turned_away_does_not_ping(
+def test_a_skipped_run_does_not_ping(
     pinging: Listener, validibot: Validibot, environment: Settings
 ) -> None:
     with guard(environment, clear_sessions.name, uuid4()):
@@ -142,14 +142,14 @@ def test_a_run_that_fails_does_not_ping(pinging: Listener, validibot: Validibot)
     assert pinging.paths == []
 
 
-def test_a_ping_that_fails_is_a_warning_that_keeps_the_address_to_itself(
+def test_a_failed_ping_is_a_warning_without_the_address(
     pinging: Listener, validibot: Validibot, caplog: pytest.LogCaptureFixture
 ) -> None:
     pinging.status = 500
     with maintenance_log(caplog):
         report = run(clear_sessions, as_of=NOW)
     assert report.stopped_because == "drained"
-    assert "the ping of success to 127.0.0.1 failed: status 500" in caplog.messages
+    assert "the success ping to 127.0.0.1 failed: status 500" in caplog.messages
     assert SECRET not in caplog.text
 
 
@@ -162,7 +162,7 @@ def test_a_ping_that_succeeds_is_not_logged_with_its_address(
     assert SECRET not in caplog.text
 
 
-def test_where_nobody_listens_a_run_is_as_good_as_ever(
+def test_an_unreachable_service_does_not_change_the_result_of_a_run(
     environment: Settings,
     validibot: Validibot,
     monkeypatch: pytest.MonkeyPatch,
@@ -171,17 +171,17 @@ def test_where_nobody_listens_a_run_is_as_good_as_ever(
     point_at(f"http://127.0.0.1:{free_port()}/{SECRET}", monkeypatch)
     with maintenance_log(caplog):
         assert run(clear_sessions, as_of=NOW).stopped_because == "drained"
-    assert "the ping of success to 127.0.0.1 failed: ConnectError" in caplog.messages
+    assert "the success ping to 127.0.0.1 failed: ConnectError" in caplog.messages
     assert SECRET not in caplog.text
 
 
-def test_a_service_that_does_not_answer_holds_a_run_up_for_five_seconds(
+def test_a_service_that_does_not_answer_delays_a_run_by_five_seconds(
     listener: Listener,
 ) -> None:
     listener.release.clear()
     started = time.monotonic()
     problem = ping(listener.address, "a-job")
-    assert problem == "the ping of success to 127.0.0.1 failed: ReadTimeout"
+    assert problem == "the success ping to 127.0.0.1 failed: ReadTimeout"
     assert TIMEOUT_SECONDS == 5
     assert TIMEOUT_SECONDS <= time.monotonic() - started < 2 * TIMEOUT_SECONDS
 
@@ -197,7 +197,7 @@ def test_a_service_that_does_not_answer_holds_a_run_up_for_five_seconds(
         f"https://ping.example/{SECRET} x",
     ],
 )
-def test_another_kind_of_address_is_refused_without_being_told(
+def test_an_invalid_address_is_refused_without_being_shown(
     environment: Settings, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv(VARIABLE, address)
@@ -209,7 +209,7 @@ def test_another_kind_of_address_is_refused_without_being_told(
 @pytest.mark.parametrize(
     "address", ["https://ping.example/x", "http://[::1]:8000/{job}?a=b", "https://u:p@ping.example"]
 )
-def test_an_address_of_the_web_is_taken_and_not_shown(
+def test_a_web_address_is_accepted_and_not_shown(
     environment: Settings, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv(VARIABLE, address)

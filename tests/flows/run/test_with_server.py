@@ -1,4 +1,4 @@
-"""Runs that a Prefect server keeps: their states, their reports, and what its pages show."""
+"""Runs on a Prefect server: their states, their reports, and what the UI shows."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_2_7_a_run_with_failed_items_is_red_and_found_by_its_state(
     assert state["message"] == "0 of 1 done, 1 failed, 1 still overdue"
 
 
-def test_2_8_a_run_that_is_turned_away_is_completed_as_skipped(
+def test_2_8_a_run_while_another_holds_the_job_is_completed_as_skipped(
     validibot: Validibot, prefect_server: PrefectServer, environment: Settings
 ) -> None:
     holder = uuid4()

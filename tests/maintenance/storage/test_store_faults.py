@@ -16,13 +16,7 @@ from tests.support import gcs_server, s3_server
 from tests.support.faults import Answer, Request
 from tests.support.gcs_server import GcsServer
 from tests.support.s3_server import S3Server
-from tests.support.stores import CREDENTIALS, BucketPlace, GcsPlace, S3Place, services
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[S3Server, GcsServer]]:
-    with services() as running:
-        yield running
+from tests.support.stores import CREDENTIALS, BucketPlace, GcsPlace, S3Place
 
 
 @pytest.fixture(params=["s3", "gcs"])

@@ -1,7 +1,6 @@
 """Deleting files by their keys."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,6 @@ import pytest
 from maintenance.storage.local import LocalStore
 from maintenance.storage.store import ABSENT, Deletion, Tree
 from tests.support.trees import entries, make_files, state
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def store(root: Path) -> Iterator[LocalStore]:
-    opened = LocalStore(root)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -92,7 +77,7 @@ def test_an_absolute_key_is_refused(store: LocalStore, outside: Path) -> None:
     assert state(outside) == before
 
 
-def test_evidence_is_refused(store: LocalStore, root: Path) -> None:
+def test_an_evidence_manifest_is_refused(store: LocalStore, root: Path) -> None:
     make_files(root, ["evidence/1/2/manifest.json"])
     before = state(root)
     for act in (store.remove_files, store.measure_files):

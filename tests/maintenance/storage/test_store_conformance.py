@@ -21,7 +21,6 @@ from tests.support.stores import (
     Place,
     S3Place,
     make_place,
-    services,
 )
 
 RUN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
@@ -53,12 +52,6 @@ GONE = {
     f"attempts/{UNKNOWN}/output/a.json",
     f"attempts/{KNOWN.upper()}/output/a.json",
 }
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[S3Server, GcsServer]]:
-    with services() as running:
-        yield running
 
 
 @pytest.fixture(params=["local", *BUCKETS])
@@ -146,7 +139,7 @@ def test_keys_that_could_leave_the_root_are_refused_and_the_others_go_on(
     assert place.held() == {"public/a"}
 
 
-def test_evidence_is_refused(place: Place, store: Store) -> None:
+def test_an_evidence_manifest_is_refused(place: Place, store: Store) -> None:
     put(place, "evidence/1/2/manifest.json")
     for act in (store.remove_files, store.measure_files):
         (outcome,) = act(["evidence/1/2/manifest.json"])

@@ -1,7 +1,6 @@
 """What of a run's bundle stays when its submission is purged (the copied inputs go)."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -74,20 +73,6 @@ GONE = {
     f"{KNOWN}/output/a.json",
     f"attempts2/{KNOWN}/output/a.json",
 }
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def store(root: Path) -> Iterator[LocalStore]:
-    opened = LocalStore(root)
-    yield opened
-    opened.close()
 
 
 def kept_by_its_path(path: str, attempts: frozenset[str]) -> bool:

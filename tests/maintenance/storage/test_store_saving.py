@@ -23,19 +23,12 @@ from tests.support.stores import (
     Place,
     S3Place,
     make_place,
-    services,
 )
 
 KEY = "evidence/1/aaaa/manifest.json"
 CONTENT = b'{"a":1}'
 NEAR = re.compile(r"private/evidence/1/aaaa/manifest_[a-z0-9]{7}\.json")
 NO_VERSIONS = b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>"
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[S3Server, GcsServer]]:
-    with services() as running:
-        yield running
 
 
 @pytest.fixture(params=["local", *BUCKETS])

@@ -1,14 +1,11 @@
 """What a store of local files promises about files that are saved."""
 
 import errno
-import json
 import os
 import re
 import resource
 import stat
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,56 +13,35 @@ import pytest
 
 from maintenance.storage.local import LocalStore
 from maintenance.storage.store import Saved
+from tests.support.rights import printed_without_root
 from tests.support.trees import entries
 
 KEY = "evidence/1/aaaa/manifest.json"
 CONTENT = b'{"a":1}'
 NEAR = re.compile(r"evidence/1/aaaa/manifest_[a-z0-9]{7}\.json")
-NOBODY = 65_534
 
-# Saves in directories that it may not write to; root may write everywhere, so it becomes nobody.
-WITHOUT_RIGHTS = """
-import json, os, sys
-from pathlib import Path
-from maintenance.storage.local import LocalStore
-
-# First, because the folders above may be closed to others.
-os.chdir(sys.argv[1])
-if os.geteuid() == 0:
-    os.setgroups([])
-    os.setgid(int(sys.argv[2]))
-    os.setuid(int(sys.argv[2]))
-store = LocalStore(Path("."))
+SAVING = """
 keys = ["open/a", "closed/a", "closed/below/a", "hidden/a"]
 print(json.dumps([[one.key, one.error] for one in store.save_files([(key, b"x") for key in keys])]))
 """
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalStore]:
-    root = tmp_path / "root"
-    root.mkdir()
-    opened = LocalStore(root)
-    yield opened
-    opened.close()
-
-
 def test_a_local_file_can_be_read_by_the_application_whatever_the_umask(
-    local: LocalStore, tmp_path: Path
+    store: LocalStore, root: Path
 ) -> None:
     before = os.umask(0o077)
     try:
-        local.save_files([(KEY, CONTENT)])
+        store.save_files([(KEY, CONTENT)])
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "root" / KEY).stat().st_mode) == 0o644
+    assert stat.S_IMODE((root / KEY).stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("taken", ["directory", "link to these bytes", "dangling link", "pipe"])
-def test_whatever_has_the_name_stays(local: LocalStore, tmp_path: Path, taken: str) -> None:
-    path = tmp_path / "root" / KEY
+def test_whatever_has_the_name_stays(store: LocalStore, root: Path, taken: str) -> None:
+    path = root / KEY
     path.parent.mkdir(parents=True)
-    outside = tmp_path / "outside"
+    outside = root.parent / "outside"
     if taken == "directory":
         path.mkdir()
     elif taken == "pipe":
@@ -74,65 +50,55 @@ def test_whatever_has_the_name_stays(local: LocalStore, tmp_path: Path, taken: s
         if taken == "link to these bytes":
             outside.write_bytes(CONTENT)
         path.symlink_to(outside)
-    before = entries(tmp_path)
-    (saved,) = local.save_files([(KEY, CONTENT)])
+    before = entries(root.parent)
+    (saved,) = store.save_files([(KEY, CONTENT)])
     assert NEAR.fullmatch(saved.key)
-    assert entries(tmp_path) - before == {f"root/{saved.key}"}
+    assert entries(root.parent) - before == {f"root/{saved.key}"}
 
 
-def test_no_directory_is_reached_through_a_link(local: LocalStore, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
+def test_no_directory_is_reached_through_a_link(store: LocalStore, root: Path) -> None:
+    outside = root.parent / "outside"
     outside.mkdir()
-    (tmp_path / "root" / "evidence").symlink_to(outside)
-    (saved,) = local.save_files([(KEY, CONTENT)])
+    (root / "evidence").symlink_to(outside)
+    (saved,) = store.save_files([(KEY, CONTENT)])
     assert saved == Saved(error="refused: 'evidence' is a symbolic link on the way to a file")
     assert list(outside.iterdir()) == []
 
 
 def test_a_file_in_the_place_of_a_directory_fails_its_files_only(
-    local: LocalStore, tmp_path: Path
+    store: LocalStore, root: Path
 ) -> None:
-    blocked = tmp_path / "root" / "evidence" / "1"
+    blocked = root / "evidence" / "1"
     blocked.parent.mkdir()
     blocked.write_text("x")
-    bad, good = local.save_files([(KEY, CONTENT), ("evidence/2/b/manifest.json", CONTENT)])
+    bad, good = store.save_files([(KEY, CONTENT), ("evidence/2/b/manifest.json", CONTENT)])
     assert bad == Saved(error=f"{KEY}: Not a directory")
     assert good == Saved("evidence/2/b/manifest.json")
 
 
-def test_when_the_disk_is_full_nothing_stays_under_the_name(
-    local: LocalStore, tmp_path: Path
-) -> None:
+def test_when_the_disk_is_full_nothing_stays_under_the_name(store: LocalStore, root: Path) -> None:
     """A limit on the size of files stands for the full disk: the write fails half way."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
     try:
-        bad, good = local.save_files([(KEY, b"x" * 2_000), ("evidence/1/b/manifest.json", b"y")])
+        bad, good = store.save_files([(KEY, b"x" * 2_000), ("evidence/1/b/manifest.json", b"y")])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert bad == Saved(error=f"{KEY}: {os.strerror(errno.EFBIG)}")
     assert good == Saved("evidence/1/b/manifest.json")
-    held = {path for path in entries(tmp_path / "root") if not path.endswith("/")}
+    held = {path for path in entries(root) if not path.endswith("/")}
     assert held == {"evidence/1/b/manifest.json"}
-    assert local.save_files([(KEY, b"x" * 2_000)]) == [Saved(KEY)]
+    assert store.save_files([(KEY, b"x" * 2_000)]) == [Saved(KEY)]
 
 
-def test_a_directory_that_may_not_be_written_fails_its_files(tmp_path: Path) -> None:
-    root = tmp_path / "root"
+def test_a_directory_that_may_not_be_written_fails_its_files(root: Path) -> None:
     for name, mode in (("open", 0o777), ("closed", 0o555), ("hidden", 0o700)):
         (root / name).mkdir(parents=True)
         (root / name).chmod(mode)
     hidden = root / "hidden" / "a"
     hidden.write_bytes(CONTENT)
-    ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_RIGHTS, str(root), str(NOBODY)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
     denied = os.strerror(errno.EACCES)
-    assert json.loads(ran.stdout) == [
+    assert printed_without_root(root, SAVING) == [
         ["open/a", None],
         ["", f"closed/a: {denied}"],
         ["", f"closed/below/a: {denied}"],
@@ -140,12 +106,12 @@ def test_a_directory_that_may_not_be_written_fails_its_files(tmp_path: Path) -> 
     ]
 
 
-def test_what_a_crash_left_under_a_passing_name_goes(local: LocalStore, tmp_path: Path) -> None:
-    folder = tmp_path / "root" / "evidence" / "1" / "aaaa"
+def test_what_a_crash_left_under_a_temporary_name_goes(store: LocalStore, root: Path) -> None:
+    folder = root / "evidence" / "1" / "aaaa"
     folder.mkdir(parents=True)
     (folder / ".manifest.json.part-01234567").write_bytes(CONTENT[:3])
     (folder / ".other.json.part-01234567").write_bytes(CONTENT[:3])
-    assert local.save_files([(KEY, CONTENT)]) == [Saved(KEY)]
+    assert store.save_files([(KEY, CONTENT)]) == [Saved(KEY)]
     assert {path.name for path in folder.iterdir()} == {
         "manifest.json",
         ".other.json.part-01234567",
@@ -153,7 +119,7 @@ def test_what_a_crash_left_under_a_passing_name_goes(local: LocalStore, tmp_path
 
 
 def test_a_file_is_synced_before_it_has_its_name_and_its_directories_after(
-    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log: list[tuple[str, str]] = []
 
@@ -165,11 +131,11 @@ def test_a_file_is_synced_before_it_has_its_name_and_its_directories_after(
         monkeypatch.setattr(os, name, call)
 
     def path(descriptor: int) -> str:
-        return str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path / "root"))
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(root))
 
     logged("fsync", os.fsync, lambda descriptor: re.sub(r"part-\w+", "part", path(descriptor)))
-    logged("link", os.link, lambda _passing, name: name)
-    local.save_files([(KEY, CONTENT)])
+    logged("link", os.link, lambda _temporary, name: name)
+    store.save_files([(KEY, CONTENT)])
     folder = KEY.rpartition("/")[0]
     assert log[:3] == [
         ("fsync", f"{folder}/.manifest.json.part"),
@@ -178,7 +144,7 @@ def test_a_file_is_synced_before_it_has_its_name_and_its_directories_after(
     ]
     assert set(log[3:]) == {("fsync", "."), ("fsync", "evidence"), ("fsync", "evidence/1")}
     log.clear()
-    local.save_files([(KEY, CONTENT)])  # It may have been left there unsynced.
+    store.save_files([(KEY, CONTENT)])  # It may have been left there unsynced.
     assert {what for name, what in log if name == "fsync"} == {
         *(".", "evidence", "evidence/1", folder, KEY)
     }
@@ -186,10 +152,10 @@ def test_a_file_is_synced_before_it_has_its_name_and_its_directories_after(
 
 
 def test_a_directory_that_cannot_be_synced_fails_what_is_below_it(
-    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.fsync
-    broken = tmp_path / "root" / "evidence" / "1"
+    broken = root / "evidence" / "1"
 
     def fsync(descriptor: int) -> None:
         if Path(f"/proc/self/fd/{descriptor}").readlink() == broken:
@@ -197,14 +163,12 @@ def test_a_directory_that_cannot_be_synced_fails_what_is_below_it(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    bad, good = local.save_files([(KEY, CONTENT), ("evidence/2/b/manifest.json", CONTENT)])
+    bad, good = store.save_files([(KEY, CONTENT), ("evidence/2/b/manifest.json", CONTENT)])
     assert bad == Saved(error="evidence/1: Input/output error")
     assert good == Saved("evidence/2/b/manifest.json")
 
 
-def test_two_stores_that_save_the_same_files_at_once_agree(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
+def test_two_stores_that_save_the_same_files_at_once_agree(root: Path) -> None:
     files = [(f"evidence/1/{number}/manifest.json", b"%d" % number) for number in range(200)]
 
     def save(_number: int) -> list[Saved]:
@@ -217,7 +181,7 @@ def test_two_stores_that_save_the_same_files_at_once_agree(tmp_path: Path) -> No
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(save, range(4)))
     for outcomes in found:
-        # One that swept away the other's passing file made it fail, which is healed by a retry.
+        # A store may remove the temporary file of another one, which then fails and is retried.
         assert {one.key for one in outcomes if one.error is None} <= {key for key, _ in files}
     assert save(0) == [Saved(key) for key, _ in files]
     assert {path for path in entries(root) if not path.endswith("/")} == {key for key, _ in files}

@@ -2,7 +2,6 @@
 
 import socket
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,22 +15,16 @@ from maintenance.storage.store import Tree
 from maintenance.transient import is_transient
 from tests.support.gcs_server import GcsServer
 from tests.support.s3_server import S3Server
-from tests.support.stores import CREDENTIALS, REGION, GcsPlace, S3Place, services
+from tests.support.stores import CREDENTIALS, REGION, GcsPlace, S3Place
 
 DATABASE_URL = "postgresql://x@y/z"
 
 
-@pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[S3Server, GcsServer]]:
-    with services() as running:
-        yield running
-
-
 def test_a_missing_bucket_is_an_error_at_once(servers: tuple[S3Server, GcsServer]) -> None:
-    s3 = S3Bucket("nobodys-bucket", endpoint_url=servers[0].url, region=REGION)
-    gcs = GcsBucket("nobodys-bucket")
+    s3 = S3Bucket("absent-bucket", endpoint_url=servers[0].url, region=REGION)
+    gcs = GcsBucket("absent-bucket")
     for bucket, reason in ((s3, "NoSuchBucket: "), (gcs, "404 notFound: The specified bucket ")):
-        with pytest.raises(StorageError, match=f"nobodys-bucket/p/ cannot be listed: {reason}"):
+        with pytest.raises(StorageError, match=f"absent-bucket/p/ cannot be listed: {reason}"):
             BucketStore(bucket, "p/")
         bucket.close()
 

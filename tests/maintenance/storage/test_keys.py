@@ -54,8 +54,8 @@ def test_a_name_that_could_leave_its_root_is_refused(key: str, why: str) -> None
 
 
 @pytest.mark.parametrize("key", ["evidence", "evidence/1/2/manifest.json", "./evidence//x"])
-def test_evidence_is_refused_as_a_file(key: str) -> None:
-    with pytest.raises(UnsafeKey, match="is an evidence receipt, which is never deleted"):
+def test_an_evidence_manifest_is_refused_as_a_file(key: str) -> None:
+    with pytest.raises(UnsafeKey, match="is an evidence manifest, which is never deleted"):
         split_file_key(key)
     assert split_key(key)[0] == "evidence"
 

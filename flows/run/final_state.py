@@ -1,0 +1,53 @@
+"""The state that a run ends in, which carries its report (SPEC 2.7)."""
+
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from maintenance.errors import MaintenanceError
+from maintenance.report import Report, StopReason
+
+ITEMS_FAILED = "ItemsFailed"
+"""Name of the Failed state of a run that did its work except for some items."""
+
+SKIPPED = "Skipped"
+"""Name of the Completed state of a run that did nothing, because another run holds the job."""
+
+
+class UnfinishedRun(MaintenanceError):
+    """A run did not do all of its work; `report` lists what it did."""
+
+    def __init__(self, report: Report) -> None:
+        """Keep the report."""
+        super().__init__(report.summary())
+        self.report = report
+
+
+class ItemsFailed(UnfinishedRun):
+    """Some items of a run failed; `report` lists them with their causes."""
+
+
+class RunStopped(UnfinishedRun):
+    """The run ended early because of a stop request."""
+
+
+def final_state(report: Report) -> State[Any]:
+    """Return the state of a run that ended without an exception.
+
+    A flow that returns a state ends in it. Prefect hands the state's data to the caller of the
+    flow: the report, or an `UnfinishedRun` that is raised.
+
+    Returns:
+        Cancelled after a stop request; Failed, named ItemsFailed, when items failed; Completed,
+        named Skipped, when another run holds the job or there is nothing to work on; otherwise
+        Completed. The message is the report's summary.
+    """
+    message = report.summary()
+    if report.cancelled:
+        return Cancelled(message=message, data=RunStopped(report))
+    if report.items_failed:
+        return Failed(name=ITEMS_FAILED, message=message, data=ItemsFailed(report))
+    if report.stopped_because is StopReason.SKIPPED:
+        return Completed(name=SKIPPED, message=message, data=report)
+    return Completed(message=message, data=report)
