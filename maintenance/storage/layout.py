@@ -1,6 +1,6 @@
 """Where the files of submissions and runs are stored (SPEC 4)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from maintenance.settings import Settings
 from maintenance.storage.adoption import check_roots, trust_roots
 from maintenance.storage.missing import FileCount
+from maintenance.storage.permit import ALWAYS, Permit
 from maintenance.storage.roots import BUNDLE, OLDER_BUNDLE, PRIVATE, Root, open_roots
-from maintenance.storage.store import Keep, Store, Tree
+from maintenance.storage.store import Deletion, Keep, Store, Tree
 
 __all__ = ["BUNDLE", "OLDER_BUNDLE"]
 
@@ -52,6 +53,18 @@ class Stores:
     application: str = ""
     count: FileCount = field(default_factory=FileCount)
     engine: Engine | None = None
+
+    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
+        """Delete single files below the private root, and count them; see `Store.remove_files`."""
+        outcomes = self.private.remove_files(keys, permit)
+        self.count.add(keys, outcomes)
+        return outcomes
+
+    def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
+        """Return what `remove_files` would delete, and count it."""
+        outcomes = self.private.measure_files(keys)
+        self.count.add(keys, outcomes)
+        return outcomes
 
     def verify(self) -> None:
         """Check that the storage is still the application's; called before each commit (SPEC 10.1).

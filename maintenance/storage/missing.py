@@ -16,7 +16,7 @@ from maintenance.storage.named_files import MANY, sample_named_files
 from maintenance.storage.store import Deletion, Store
 
 
-@dataclass
+@dataclass(eq=False)
 class FileCount:
     """The files that the rows of a run name, and how many of them were found.
 

@@ -5,11 +5,13 @@ stamped, and must not name a file that does not exist.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
 from maintenance.report import BatchResult
 from maintenance.storage.layout import Bundle, Stores
+from maintenance.storage.permit import Permit
 from maintenance.storage.store import Deletion, Tree
 
 
@@ -44,18 +46,26 @@ TreeOf = Callable[[str, Bundle], Tree]
 
 
 def delete_files(
-    stores: Stores, items: Sequence[T], tree_of: TreeOf, result: BatchResult
+    stores: Stores, items: Sequence[T], tree_of: TreeOf, result: BatchResult, permit: Permit
 ) -> list[T]:
-    """Delete the items' files but their own, and count them; return the items without an error."""
+    """Delete the items' files but their own, and count them; return the items without an error.
+
+    Raises:
+        DatabaseError, GuardLost: the claim is lost, or the guard; nothing is deleted any more.
+        StorageError: the storage as a whole cannot be used.
+    """
     for store, template in stores.bundles:
-        _each(_trees(items, tree_of, template), store.remove_trees, result)
-    _each(_keys(items), stores.private.remove_files, result)
+        trees = partial(store.remove_trees, permit=permit)
+        _each(_trees(items, tree_of, template), trees, result)
+    _each(_keys(items), partial(stores.remove_files, permit=permit), result)
     return [item for item in items if item.error is None]
 
 
-def delete_own_files(stores: Stores, items: Sequence[Own], result: BatchResult) -> list[Own]:
+def delete_own_files(
+    stores: Stores, items: Sequence[Own], result: BatchResult, permit: Permit
+) -> list[Own]:
     """Delete the items' own files, and count them; return the items without an error."""
-    _each(_own_keys(items), stores.private.remove_files, result)
+    _each(_own_keys(items), partial(stores.remove_files, permit=permit), result)
     return [item for item in items if item.error is None]
 
 
@@ -65,12 +75,12 @@ def measure_files(
     """Count what `delete_files` would delete, without changing anything."""
     for store, template in stores.bundles:
         _each(_trees(items, tree_of, template), store.measure_trees, result)
-    _each(_keys(items), stores.private.measure_files, result)
+    _each(_keys(items), stores.measure_files, result)
 
 
 def measure_own_files(stores: Stores, items: Sequence[WithOwnFile], result: BatchResult) -> None:
     """Count what `delete_own_files` would delete, without changing anything."""
-    _each(_own_keys(items), stores.private.measure_files, result)
+    _each(_own_keys(items), stores.measure_files, result)
 
 
 def _trees(

@@ -45,11 +45,13 @@ def _read(row: Row[Any]) -> OutputItem:
 def _purge(purge: Purge, connection: Connection, items: Sequence[OutputItem]) -> BatchResult:
     result = BatchResult()
     read_outputs(connection, items)
-    gone = delete_files(purge.stores, items, whole_bundle, result)
+    permit = purge.permit(connection)
+    gone = delete_files(purge.stores, items, whole_bundle, result, permit)
     if gone:
         changes = output_changes(gone, redact_traces=purge.redact_traces)
         result.rows_by_table = apply_changes(connection, changes)
     result.done = len(gone)
+    purge.stores.verify()
     return result
 
 

@@ -98,7 +98,7 @@ def preview_outputs(
         StorageError: a storage root is missing.
     """
     selection = due_outputs(dated(cutoff)).order_by(RUNS.output_expires_at, RUNS.id)
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
         act = partial(preview_claim, purge.engine, output_steps(purge))
         one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, act)
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
@@ -114,7 +114,7 @@ def preview_undated_outputs(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             result = preview_repairs(connection, scope)

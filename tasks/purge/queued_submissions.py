@@ -101,7 +101,7 @@ def preview_unqueued(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             found = _columns(SUBMISSIONS.created).where(scope, unqueued(cutoff))
@@ -127,7 +127,7 @@ def preview_queued(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
         act = partial(preview_claim, purge.engine, submission_steps(purge, None))
         one_batch = by_page(due_rows(cutoff), QUEUE_BY_NEXT_RETRY, act)
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))

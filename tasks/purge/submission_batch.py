@@ -20,6 +20,7 @@ from maintenance.report import BatchResult
 from maintenance.retention import submission_deadline
 from maintenance.schema import submissions
 from maintenance.storage.layout import copied_inputs
+from maintenance.storage.permit import Permit
 from tasks.batching.claims import BatchSteps
 from tasks.batching.row_changes import Changes, apply_changes, count_changes
 from tasks.purge.files import (
@@ -81,28 +82,41 @@ def _purge(
     parts = _sort(items, deadline)
     result = BatchResult(deferred=len(parts.deferred), skipped=len(parts.skipped))
     result.rows_by_table = apply_changes(connection, _queue_changes(parts, deadline))
-    free = delete_files(purge.stores, parts.ready, copied_inputs, result)
-    if not any(item.own_key for item in free):
-        result.rows_by_table += _stamp(purge, connection, free)
-        result.done = len(free)
-        return result
-    # The rows are changed first: when one is refused, its submission's own file still exists.
+    permit = purge.permit(connection)
+    free = delete_files(purge.stores, parts.ready, copied_inputs, result, permit)
+    gone, rows = _stamp_and_delete(purge, connection, free, result, permit)
+    result.rows_by_table.update(rows)
+    result.done = len(gone)
+    purge.stores.verify()
+    return result
+
+
+def _stamp_and_delete(
+    purge: Purge,
+    connection: Connection,
+    items: Sequence[SubmissionItem],
+    result: BatchResult,
+    permit: Permit,
+) -> tuple[Sequence[SubmissionItem], Counter[str]]:
+    """Change the rows, then delete the items' own files; return what is purged, rows by table.
+
+    In this order, so that a submission whose row is refused keeps its own file.
+    """
+    if not any(item.own_key for item in items):
+        return items, _stamp(purge, connection, items)
     savepoint = connection.begin_nested()
-    rows = _stamp(purge, connection, free)
-    gone = delete_own_files(purge.stores, free, result)
-    if len(gone) < len(free):
+    rows = _stamp(purge, connection, items)
+    gone = delete_own_files(purge.stores, items, result, permit)
+    if len(gone) < len(items):
         savepoint.rollback()
         rows = _stamp(purge, connection, gone)
-    result.rows_by_table += rows
-    result.done = len(gone)
-    return result
+    return gone, rows
 
 
 def _stamp(purge: Purge, connection: Connection, items: Sequence[SubmissionItem]) -> Counter[str]:
     if not items:
         return Counter()
-    changes = purge_changes(items, redact_traces=purge.redact_traces)
-    return apply_changes(connection, changes)
+    return apply_changes(connection, purge_changes(items, redact_traces=purge.redact_traces))
 
 
 def _preview(
