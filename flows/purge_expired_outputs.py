@@ -20,8 +20,7 @@ from tasks.purge.outputs import (
     preview_outputs,
     preview_undated_outputs,
     purge_outputs,
-    purge_undated_outputs,
-    repair_output_deadlines,
+    repair_and_purge_undated,
 )
 
 
@@ -70,9 +69,8 @@ def _preview(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    run.drain(repair_output_deadlines)
+    run.drain(repair_and_purge_undated)
     run.drain(purge_outputs)
-    run.drain(purge_undated_outputs)
     run.report.overdue = count_overdue_outputs(run.cutoff, run.options)
     if has_server():  # the counts of earlier runs are kept there
         run.report.alerts = count_failures(run.job, run.report.failed_items)

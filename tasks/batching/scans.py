@@ -1,4 +1,4 @@
-"""The two ways through a selection: page by page in its order, or block by block of a table.
+"""Ways through an ordered selection, page by page.
 
 Each returns the function that works on one batch, for `work_slice`.
 """
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select
 from maintenance.database import transaction
 from maintenance.report import BatchResult
 from tasks.batching.claims import Item
-from tasks.batching.keyset import BlockCursor, KeysetCursor, KeysetOrder, whole_table
+from tasks.batching.keyset import KeysetCursor, KeysetOrder
 from tasks.batching.scopes import ScopeWork, work_scope
 from tasks.batching.slices import Batch
 
@@ -42,19 +42,5 @@ def by_scope(
             edge = order.edge(connection, scope, cursor, rows)
         result = work_scope(work, scope & order.within(cursor, edge))
         return Batch(result, edge, exhausted=edge is None)
-
-    return one_batch
-
-
-def by_block(work: ScopeWork) -> Callable[[BlockCursor | None, int], Batch[BlockCursor]]:
-    """Act on a table range by range."""
-    table = work.key.table.name
-
-    def one_batch(cursor: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
-        if cursor is None:
-            with transaction(work.engine, read_only=True) as connection:
-                cursor = whole_table(connection, table)
-        result = work_scope(work, cursor.scope(table))
-        return Batch(result, cursor.next(), exhausted=cursor.next().passed)
 
     return one_batch

@@ -32,6 +32,11 @@ class ScopeWork:
     read_only: bool = False
 
 
+def work_rows(work: ScopeWork, ids: Sequence[UUID]) -> BatchResult:
+    """Act on these rows; see `work_scope`."""
+    return work_scope(work, work.key == any_uuid(ids))
+
+
 def work_scope(work: ScopeWork, scope: ColumnElement[bool]) -> BatchResult:
     """Act on the rows in scope; a row that is refused fails or is deferred, the others are done.
 

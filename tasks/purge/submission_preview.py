@@ -4,6 +4,7 @@ The real run repairs first, and purges then. Here both are counted in one pass, 
 that the repair would write.
 """
 
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -13,12 +14,13 @@ from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.report import BatchResult
 from tasks.batching.claims import selected
-from tasks.batching.keyset import BlockCursor, KeysetCursor
-from tasks.batching.scans import by_block, by_scope
-from tasks.batching.scopes import ScopeWork
+from tasks.batching.keyset import KeysetCursor
+from tasks.batching.scans import by_scope
+from tasks.batching.scopes import ScopeWork, work_rows
 from tasks.batching.slices import Slice, work_slice
+from tasks.batching.table_scan import ScanCursor, by_table
 from tasks.columns import SUBMISSIONS
-from tasks.purge.options import Purge, PurgeOptions, block_sizer, open_purge, page_sizer
+from tasks.purge.options import Purge, PurgeOptions, open_purge, page_sizer
 from tasks.purge.submission_batch import KIND, submission_steps
 from tasks.purge.submission_deadlines import count_repairs
 from tasks.purge.submission_rows import SubmissionItem
@@ -57,8 +59,8 @@ def preview_overdue(
 
 @task(name="preview undated submissions", **TASK_OPTIONS)
 def preview_undated(
-    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Count what a run would do with submissions of a finite policy without a deadline.
 
     Raises:
@@ -71,7 +73,8 @@ def preview_undated(
             return _preview(purge, connection, scope & undated(), cutoff, options)
 
         work = ScopeWork(purge.engine, KIND, SUBMISSIONS.id, preview, read_only=True)
-        return work_slice(by_block(work), cursor, share, block_sizer())
+        one_batch = by_table(purge.engine, SUBMISSIONS.id, undated(), partial(work_rows, work))
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 def _preview(

@@ -11,13 +11,14 @@ from maintenance.database import engine_for
 from maintenance.report import BatchResult, Overdue
 from maintenance.settings import settings
 from tasks.batching.claims import work_claim
-from tasks.batching.keyset import BlockCursor, KeysetCursor
+from tasks.batching.keyset import KeysetCursor
 from tasks.batching.overdue import count_overdue_rows
-from tasks.batching.scans import by_block, by_page, by_scope
-from tasks.batching.scopes import ScopeWork
+from tasks.batching.scans import by_page, by_scope
+from tasks.batching.scopes import ScopeWork, work_rows
 from tasks.batching.slices import Slice, work_slice
+from tasks.batching.table_scan import ScanCursor, by_table
 from tasks.columns import SUBMISSIONS
-from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
+from tasks.purge.options import PurgeOptions, batch_sizer, open_purge, page_sizer
 from tasks.purge.submission_batch import KIND, submission_steps
 from tasks.purge.submission_deadlines import repair_deadlines
 from tasks.purge.submission_selection import (
@@ -52,8 +53,8 @@ def repair_overdue(
 
 @task(name="repair missing deadlines", **TASK_OPTIONS)
 def repair_undated(
-    _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    _cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Write the deadlines of submissions of a finite policy that have none.
 
     Raises:
@@ -65,7 +66,8 @@ def repair_undated(
         return repair_deadlines(connection, scope & undated())
 
     work = ScopeWork(engine, KIND, SUBMISSIONS.id, repair)
-    return work_slice(by_block(work), cursor, share, block_sizer())
+    one_batch = by_table(engine, SUBMISSIONS.id, undated(), partial(work_rows, work))
+    return work_slice(one_batch, cursor, share, page_sizer(PAGE_ROWS))
 
 
 @task(name="purge submissions", **TASK_OPTIONS)
