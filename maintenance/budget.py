@@ -1,15 +1,15 @@
-"""How long a run may go on, and how large its next batch is."""
+"""The budget of a run and of its slices, and the size of batches."""
 
 import time
 from dataclasses import dataclass, field
 
 SLICE_SECONDS = 10.0
-"""A task works this long before it reports back: long beside the cost of a task run."""
+"""Length of a slice: long compared with the cost of a Prefect task run."""
 
 
 @dataclass
 class Budget:
-    """What a run may use up (SPEC 2.3): seconds from its creation, and batches."""
+    """What a run may use (SPEC 2.3): seconds from the budget's creation, and batches."""
 
     seconds: float
     max_batches: int | None = None
@@ -17,7 +17,7 @@ class Budget:
     _started: float = field(default_factory=time.monotonic)
 
     def spend(self, batches: int) -> None:
-        """Count the batches of a slice that has come back."""
+        """Count the batches of a finished slice."""
         self.batches += batches
 
     @property
@@ -33,14 +33,14 @@ class Budget:
         return "time_budget" if self.seconds_left <= 0 else None
 
     def slice(self) -> "SliceBudget":
-        """Return the next task's share."""
+        """Return the next slice's share."""
         left = None if self.max_batches is None else self.max_batches - self.batches
         return SliceBudget(seconds=min(SLICE_SECONDS, self.seconds_left), max_batches=left)
 
 
 @dataclass(frozen=True)
 class SliceBudget:
-    """One task's share of the run's budget."""
+    """One slice's share of the run's budget."""
 
     seconds: float
     max_batches: int | None = None
@@ -52,7 +52,7 @@ class SliceBudget:
 
 @dataclass
 class SliceClock:
-    """Says whether a slice may start another batch; the first one is always allowed."""
+    """Decides whether a slice may start another batch; the first one is always allowed."""
 
     deadline: float
     max_batches: int | None
@@ -72,8 +72,8 @@ class SliceClock:
 class BatchSizer:
     """Adapts the number of rows to a target time per batch, between 1 and `maximum`.
 
-    It grows by at most the factor 2 a batch, shrinks at once, and is halved when a lock or
-    statement time-out says that the batch was in somebody's way.
+    It at most doubles from batch to batch, shrinks at once, and is halved after a lock or statement
+    time-out, when the batch was in the application's way.
     """
 
     maximum: int
@@ -85,7 +85,7 @@ class BatchSizer:
         self.size = self.size or min(self.maximum, max(1, self.maximum // 8))
 
     def took(self, rows: int, seconds: float) -> None:
-        """Learn from a batch of `rows` rows that took `seconds`."""
+        """Adapt to a batch of `rows` rows that took `seconds`."""
         if not rows:
             return
         fitting = int(rows * self.target_seconds / max(seconds, 1e-6))
