@@ -1,5 +1,6 @@
 """purge-expired-outputs: remove findings, artifacts and files of runs past their retention."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from prefect import flow
@@ -20,7 +21,8 @@ from tasks.purge.outputs import (
     preview_outputs,
     preview_undated_outputs,
     purge_outputs,
-    repair_and_purge_undated,
+    purge_undated_outputs,
+    repair_output_deadlines,
 )
 
 
@@ -69,8 +71,10 @@ def _preview(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    run.drain(repair_and_purge_undated)
+    found = run.drain(repair_output_deadlines)
     run.drain(purge_outputs)
+    if found is not None:
+        run.drain(purge_undated_outputs, replace(run.options, candidates=found))
     run.report.overdue = count_overdue_outputs(run.cutoff, run.options)
     if has_server():  # the counts of earlier runs are kept there
         run.report.alerts = count_failures(run.job, run.report.failed_items)

@@ -30,14 +30,15 @@ UUID_BYTES = 16
 
 
 class ScanCursor:
-    """The rows that a pass has selected and that are still to be acted on.
+    """The rows that a pass has selected, and how many of them have been acted on.
 
     Their identifiers are packed: Prefect inspects what a task is called with, item by item.
     """
 
-    def __init__(self, ids: bytes) -> None:
-        """Keep the packed identifiers."""
+    def __init__(self, ids: bytes = b"", start: int = 0) -> None:
+        """Keep the packed identifiers, and where the next one starts."""
         self._ids = ids
+        self._start = start
 
     @classmethod
     def of(cls, ids: Sequence[UUID]) -> "ScanCursor":
@@ -47,14 +48,18 @@ class ScanCursor:
     @property
     def passed(self) -> bool:
         """Whether no row is left."""
-        return not self._ids
+        return self._start >= len(self._ids)
 
     def take(self, rows: int) -> tuple[list[UUID], "ScanCursor"]:
         """Return the next rows, and the cursor behind them."""
-        end = rows * UUID_BYTES
-        starts = range(0, len(self._ids[:end]), UUID_BYTES)
-        ids = [UUID(bytes=self._ids[start : start + UUID_BYTES]) for start in starts]
-        return ids, ScanCursor(self._ids[end:])
+        end = self._start + rows * UUID_BYTES
+        packed = self._ids[self._start : end]
+        ids = [UUID(bytes=packed[at : at + UUID_BYTES]) for at in range(0, len(packed), UUID_BYTES)]
+        return ids, ScanCursor(self._ids, end)
+
+    def again(self) -> "ScanCursor":
+        """Return the cursor at the first of the selected rows."""
+        return ScanCursor(self._ids)
 
 
 def by_table(
@@ -71,19 +76,18 @@ def by_table(
     Args:
         engine: the database.
         key: the identifier of the rows; names the table, too.
-        condition: uses the columns of this table only.
+        condition: uses the columns of this table, and of small ones.
         act: acts on these rows; checks the condition again.
     """
 
     def one_batch(cursor: ScanCursor | None, rows: int) -> Batch[ScanCursor]:
         if cursor is not None:
-            ids, rest = cursor.take(rows)
-            return Batch(act(ids), rest, exhausted=rest.passed)
+            return act_on_next(cursor, rows, act)
         result = BatchResult()
         try:
             found = ScanCursor.of(_read(engine, key, condition))
         except StatementTimeout as error:
-            found = ScanCursor(b"")
+            found = ScanCursor()
             result.warnings.append(
                 f"{key.table.name} was not searched for rows without a deadline or a queued purge:"
                 f' {error}; see "Indexes" in docs/performance.md'
@@ -91,6 +95,14 @@ def by_table(
         return Batch(result, found, exhausted=found.passed)
 
     return one_batch
+
+
+def act_on_next(
+    cursor: ScanCursor, rows: int, act: Callable[[Sequence[UUID]], BatchResult]
+) -> Batch[ScanCursor]:
+    """Act on the next rows of a pass."""
+    ids, rest = cursor.take(rows)
+    return Batch(act(ids), rest, exhausted=rest.passed)
 
 
 def _read(engine: Engine, key: Column[Any], condition: ColumnElement[bool]) -> list[UUID]:

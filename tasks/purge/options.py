@@ -13,6 +13,7 @@ from maintenance.settings import settings
 from maintenance.storage.layout import Stores, open_stores
 from maintenance.storage.missing import FileCount
 from maintenance.storage.permit import Permit
+from tasks.batching.table_scan import ScanCursor
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class PurgeOptions:
         batch_size: most items of a batch.
         retry_failed: also select items that wait for their next attempt after a failure.
         files: counts the files that the rows of the run name, over all its slices.
+        candidates: the runs that a pass over their table has selected.
     """
 
     job: str
     batch_size: int
     retry_failed: bool = False
     files: FileCount = field(default_factory=FileCount, compare=False)
+    candidates: ScanCursor = field(default_factory=ScanCursor, compare=False)
 
 
 @dataclass(frozen=True)

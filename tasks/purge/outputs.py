@@ -9,15 +9,17 @@ from sqlalchemy import ColumnElement, Connection, false, func, select
 
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
+from maintenance.database import engine_for
 from maintenance.report import BatchResult, Overdue
+from maintenance.settings import settings
 from tasks.batching.arrays import any_uuid
 from tasks.batching.claims import preview_claim, preview_items, work_claim
 from tasks.batching.keyset import KeysetCursor
 from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_page
 from tasks.batching.scopes import ScopeWork, work_rows
-from tasks.batching.slices import Slice, work_slice
-from tasks.batching.table_scan import ScanCursor, by_table
+from tasks.batching.slices import Batch, Slice, work_slice
+from tasks.batching.table_scan import ScanCursor, act_on_next, by_table
 from tasks.columns import RUNS
 from tasks.purge.options import PurgeOptions, batch_sizer, open_purge, page_sizer
 from tasks.purge.output_batch import KIND, output_steps
@@ -34,31 +36,22 @@ from tasks.purge.output_selection import (
 from tasks.retrying import TASK_OPTIONS
 
 
-@task(name="repair and purge undated outputs", **TASK_OPTIONS)
-def repair_and_purge_undated(
+@task(name="repair output deadlines", **TASK_OPTIONS)
+def repair_output_deadlines(
     cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
 ) -> Slice[ScanCursor]:
-    """Write missing deadlines, and purge outputs that must go though no deadline has passed.
+    """Write the missing deadlines of ended runs, and correct those of their submissions.
 
-    Also corrects the deadlines of the submissions of repaired runs. One pass over the table serves
-    both (SPEC 5.3).
+    The pass over the table also selects the runs of `purge_undated_outputs` (SPEC 5.3).
 
     Raises:
         DatabaseError: the first batch of the slice failed.
-        StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
-        repair = ScopeWork(purge.engine, KIND, RUNS.id, repair_outputs)
-        steps = output_steps(purge)
-
-        def act(ids: Sequence[UUID]) -> BatchResult:
-            result = work_rows(repair, ids)
-            scope = (RUNS.id == any_uuid(ids)) & undated(cutoff)
-            result += work_claim(purge.engine, steps, claimable(scope))[1]
-            return result
-
-        one_batch = by_table(purge.engine, RUNS.id, without_deadline() | undated(cutoff), act)
-        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
+    engine = engine_for(settings(), options.job)
+    work = ScopeWork(engine, KIND, RUNS.id, repair_outputs)
+    candidates = without_deadline() | undated(cutoff)
+    one_batch = by_table(engine, RUNS.id, candidates, partial(work_rows, work))
+    return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="purge outputs", **TASK_OPTIONS)
@@ -76,6 +69,31 @@ def purge_outputs(
         act = partial(work_claim, purge.engine, output_steps(purge))
         one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, act)
         return work_slice(one_batch, cursor, share, batch_sizer(options))
+
+
+@task(name="purge undated outputs", **TASK_OPTIONS)
+def purge_undated_outputs(
+    cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
+    """Purge outputs that must not be stored, and of which no deadline has passed (SPEC 5.3).
+
+    Raises:
+        DatabaseError: the first batch of the slice failed.
+        StorageError: a storage root is missing.
+    """
+    start = cursor or options.candidates.again()
+    if start.passed:
+        return Slice(start, exhausted=True)
+    with open_purge(options) as purge:
+
+        def act(ids: Sequence[UUID]) -> BatchResult:
+            scope = (RUNS.id == any_uuid(ids)) & undated(cutoff)
+            return work_claim(purge.engine, output_steps(purge), claimable(scope))[1]
+
+        def one_batch(cursor: ScanCursor | None, rows: int) -> Batch[ScanCursor]:
+            return act_on_next(cursor or start, rows, act)
+
+        return work_slice(one_batch, start, share, batch_sizer(options))
 
 
 @task(name="preview outputs", **TASK_OPTIONS)

@@ -69,7 +69,7 @@ def discover_unqueued(
         return _queue(connection, cutoff, [row.id for row in connection.execute(claim)])
 
     work = ScopeWork(engine, KIND, SUBMISSIONS.id, queue)
-    one_batch = by_table(engine, SUBMISSIONS.id, must_go(), partial(work_rows, work))
+    one_batch = by_table(engine, SUBMISSIONS.id, must_go() & ~is_queued(), partial(work_rows, work))
     return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
@@ -116,7 +116,9 @@ def preview_unqueued(
             return result
 
         work = ScopeWork(purge.engine, KIND, SUBMISSIONS.id, preview, read_only=True)
-        one_batch = by_table(purge.engine, SUBMISSIONS.id, must_go(), partial(work_rows, work))
+        one_batch = by_table(
+            purge.engine, SUBMISSIONS.id, must_go() & ~is_queued(), partial(work_rows, work)
+        )
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
@@ -187,12 +189,17 @@ def must_go() -> ColumnElement[bool]:
     )
 
 
+def is_queued() -> ColumnElement[bool]:
+    """Return whether a submission is in the queue."""
+    return exists(literal(1)).where(QUEUE.submission_id == SUBMISSIONS.id)
+
+
 def unqueued(cutoff: Cutoff) -> ColumnElement[bool]:
     """Return whether a submission must not be stored and is not queued."""
     has_run = exists(literal(1)).where(runs.c.submission_id == SUBMISSIONS.id)
     return and_(
         must_go(),
-        ~exists(literal(1)).where(QUEUE.submission_id == SUBMISSIONS.id),
+        ~is_queued(),
         no_active_run(),
         or_(has_run, SUBMISSIONS.created <= cutoff.as_of - LAUNCH_GRACE),
     )

@@ -1,12 +1,13 @@
 """Looking for work leaves the application's cache alone (SPEC 10.11)."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import Flow
-from sqlalchemy import Engine, Table, create_engine, text
+from sqlalchemy import Engine, Table, create_engine, event, text
 
 from flows.cleanup_stuck_runs import cleanup_stuck_runs
 from flows.process_purge_retries import process_purge_retries
@@ -14,9 +15,13 @@ from flows.purge_expired_outputs import purge_expired_outputs
 from flows.purge_expired_submissions import purge_expired_submissions
 from maintenance import schema
 from maintenance import settings as settings_module
+from maintenance.cutoff import Cutoff
 from maintenance.database import dispose_engines
+from maintenance.report import BatchResult
 from maintenance.schema import metadata, migrations
 from maintenance.settings import DRIVER
+from tasks.batching.table_scan import by_table
+from tasks.purge import output_selection, queued_submissions, submission_selection
 from tests.support.markers import FIRST_MIGRATION
 from tests.support.prefect_database import NAME, OWNER, PrefectDatabase, prefect_database
 from tests.support.runs import run
@@ -24,6 +29,7 @@ from tests.support.validibot import DAY, NOW, Validibot
 
 pytestmark = [pytest.mark.system_postgres, pytest.mark.slow]
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
 CACHE = "24MB"
 OTHER_PAGES = 1_000
 ROWS = 40_000
@@ -62,9 +68,13 @@ def engine(
         for table in (schema.submissions, schema.runs):
             multiply(connection, table)
         connection.execute(text("CREATE EXTENSION pg_buffercache"))
-        connection.execute(text("CREATE TABLE other (filler char(7000) NOT NULL)"))
         connection.execute(
-            text("INSERT INTO other SELECT 'x' FROM generate_series(1, :n)"), {"n": OTHER_PAGES}
+            text("CREATE TABLE other (id serial PRIMARY KEY, filler char(7000) NOT NULL)")
+        )
+        connection.execute(text("ALTER TABLE other ALTER filler SET STORAGE PLAIN"))
+        connection.execute(
+            text("INSERT INTO other (filler) SELECT 'x' FROM generate_series(1, :n)"),
+            {"n": OTHER_PAGES},
         )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM (ANALYZE, FREEZE)"))
@@ -90,12 +100,10 @@ def multiply(connection: Any, table: Table) -> None:
 def warm(engine: Engine) -> None:
     """Read the other table into the cache, as an application does that uses it all the time."""
     with engine.begin() as connection:
-        connection.execute(text("SET LOCAL enable_seqscan = on"))
+        for setting in ("enable_seqscan", "enable_bitmapscan"):
+            connection.execute(text(f"SET LOCAL {setting} = off"))
         for _ in range(3):
-            connection.execute(
-                text("SELECT count(filler) FROM other WHERE ctid = ANY(:places ::tid[])"),
-                {"places": [f"({block},1)" for block in range(OTHER_PAGES)]},
-            )
+            connection.execute(text("SELECT sum(length(filler)) FROM other WHERE id > 0"))
 
 
 def cached(engine: Engine) -> int:
@@ -128,8 +136,47 @@ def test_10_11_an_empty_run_leaves_another_tables_pages_in_the_cache(
 
 INDEXES = {
     "undated_submissions": (
-        "CREATE INDEX undated_submissions ON submissions_submission (id)"
-        " WHERE content_purged_at IS NULL AND expires_at IS NULL"
-        " AND retention_policy IN ('STORE_1_DAY', 'STORE_7_DAYS', 'STORE_30_DAYS')"
+        schema.submissions.c.id,
+        submission_selection.undated(),
+    ),
+    "unqueued_submissions": (schema.submissions.c.id, queued_submissions.must_go()),
+    "undated_outputs": (
+        schema.runs.c.id,
+        output_selection.without_deadline() | output_selection.undated(Cutoff(NOW, NOW)),
     ),
 }
+
+
+def suggested() -> list[str]:
+    """The statements of docs/performance.md."""
+    found = re.findall(
+        r"^CREATE INDEX CONCURRENTLY .*?;", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
+    )
+    return [statement.replace(" CONCURRENTLY", "") for statement in found]
+
+
+def test_10_11_the_suggested_indexes_are_used_when_they_exist(engine: Engine) -> None:
+    statements = suggested()
+    assert len(statements) == 4
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+    plans = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if statement.startswith("SELECT") and "LIMIT" in statement:
+            plans.append((statement, values))
+
+    event.listen(engine, "before_cursor_execute", note)
+    for key, condition in INDEXES.values():
+        by_table(engine, key, condition, lambda _ids: BatchResult())(None, 1)
+    event.remove(engine, "before_cursor_execute", note)
+    assert len(plans) == len(INDEXES)
+    with engine.connect() as connection:
+        for (statement, values), name in zip(plans, INDEXES, strict=True):
+            explained = connection.exec_driver_sql(f"EXPLAIN {statement}", values)
+            plan = "\n".join(row[0] for row in explained)
+            assert name in plan, plan
+            assert "Seq Scan" not in plan, plan
