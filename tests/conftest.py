@@ -22,7 +22,7 @@ from tests.support.docker_engine import (
     containers_of_a_test,
     docker_engine_or_skip,
 )
-from tests.support.markers import FIRST_MIGRATION, mark
+from tests.support.markers import FIRST_MIGRATION, mark_storage
 from tests.support.prefect_server import deployed_prefect
 from tests.support.validibot import Validibot
 
@@ -70,7 +70,7 @@ def storage_root(tmp_path: Path) -> Path:
     root = tmp_path / "storage"
     for name in ("private", "public"):
         (root / name).mkdir(parents=True)
-    mark(root)
+    mark_storage(root)
     return root
 
 

@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from maintenance.checks.finding import Check, Finding, error, ok, warning
+from maintenance.checks.finding import Check, Finding, error, not_checked, ok, warning
 from maintenance.database import engine_for
-from maintenance.errors import StorageError
+from maintenance.errors import DatabaseError, StorageError
 from maintenance.settings import Settings
 from maintenance.storage.adoption import ACTION, ADOPT, Adoption, examine_roots
 from maintenance.storage.local_root import open_root
@@ -45,16 +45,16 @@ def storage_checks(settings: Settings) -> list[Check]:
 
 
 def check_markers(settings: Settings, names: Sequence[str]) -> list[Finding]:
-    """Return for each root whether it is known to be the application's (SPEC 10.1).
-
-    Raises:
-        MaintenanceError: the storage or the database cannot be used.
-    """
-    with ExitStack() as opened:
-        roots = open_roots(settings, opened)
-        found = {
-            one.state.root.name: one for one in examine_roots(engine_for(settings, JOB), roots)
-        }
+    """Return for each root whether it is known to be the application's (SPEC 10.1)."""
+    try:
+        with ExitStack() as opened:
+            roots = open_roots(settings, opened)
+            adoptions = examine_roots(engine_for(settings, JOB), roots)
+    except DatabaseError:
+        return not_checked([*map(_marker, names)], "the database cannot be used")
+    except StorageError as problem:
+        return not_checked([*map(_marker, names)], str(problem))
+    found = {one.state.root.name: one for one in adoptions}
     return [_state(name, found.get(name)) for name in names]
 
 

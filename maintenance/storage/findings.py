@@ -53,7 +53,7 @@ def find_named_files(roots: Sequence[Root], named: Named) -> dict[str, Findings]
         findings[PRIVATE].found[kind] = sum(private.store.exist(keys))
     held = {root.name: _held_bundles(root, named.bundles) for root in roots if root.bundles}
     for name, here in held.items():
-        if name == PRIVATE and findings[PRIVATE].named.total() >= MANY:
+        if name == PRIVATE and findings[PRIVATE].named.total():
             continue  # Single files say more: a row that names one had it.
         others = [bundles for other, bundles in held.items() if other != name]
         expected = [mine or not any(theirs) for mine, *theirs in zip(here, *others, strict=True)]

@@ -23,7 +23,7 @@ def marker(root: str, *roots: str, application: str = APPLICATION) -> bytes:
     return Marker(application, root, tuple(sorted(roots))).content()
 
 
-def mark(storage_root: Path, **others: Path) -> None:
+def mark_storage(storage_root: Path, **others: Path) -> None:
     """Mark the roots below a storage root, and others by their names, as the application's."""
     roots = {name: storage_root / name for name in ("private", "public")} | others
     present = {name: path for name, path in roots.items() if path.is_dir()}
