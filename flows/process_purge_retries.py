@@ -7,10 +7,12 @@ from prefect import flow
 from flows.job import Job
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
 from flows.run.perform import perform
+from flows.run.prefect_context import has_server
 from flows.run.run import Run
-from maintenance.report import Report
+from maintenance.report import Report, StopReason
 from maintenance.settings import settings
 from tasks.preflight import choose_run_cutoff
+from tasks.purge.discovery_history import is_discovery_due, note_discovery
 from tasks.purge.options import PurgeOptions
 from tasks.purge.queued_submissions import (
     count_queued,
@@ -36,8 +38,9 @@ def process_purge_retries(
     """Purge queued submissions: content that must not be stored, and earlier failures.
 
     Selected: rows of `submissions_purgeretry` that are due at the cutoff; oldest first. Before
-    that, submissions with the policy DO_NOT_STORE, or an unknown one, that are missing from the
-    queue are added to it, if they have been run or are older than an hour, and have no active run.
+    that, at most once an hour, submissions with the policy DO_NOT_STORE, or an unknown one, that
+    are missing from the queue are added to it, if they have been run or are at least an hour old,
+    and have no active run.
 
     Deleted and cleared: the same as by purge-expired-submissions, whatever the policy is now; a
     queued row is purged. After the purge, the row is removed from the queue. A submission with an
@@ -69,10 +72,20 @@ def _preview(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    run.drain(discover_unqueued)
+    _discover(run)
     run.drain(purge_queued)
     run.drain(purge_queued)  # again, for rows that were locked in the first pass
     run.report.overdue, run.report.alerts = count_queued(run.cutoff, run.options)
+
+
+def _discover(run: Run) -> None:
+    """Search the whole table for what must be queued, at most once an hour."""
+    if not has_server():  # the time of the last search is kept there
+        run.drain(discover_unqueued)
+    elif is_discovery_due(run.job, run.cutoff.started_at):
+        run.drain(discover_unqueued)
+        if run.report.stopped_because is StopReason.DRAINED:
+            note_discovery(run.job, run.cutoff.started_at)
 
 
 JOB = Job(

@@ -1,5 +1,6 @@
 """purge-expired-outputs: remove findings, artifacts and files of runs past their retention."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from prefect import flow
@@ -70,9 +71,10 @@ def _preview(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    run.drain(repair_output_deadlines)
+    found = run.drain(repair_output_deadlines)
     run.drain(purge_outputs)
-    run.drain(purge_undated_outputs)
+    if found is not None:
+        run.drain(purge_undated_outputs, replace(run.options, candidates=found))
     run.report.overdue = count_overdue_outputs(run.cutoff, run.options)
     if has_server():  # the counts of earlier runs are kept there
         run.report.alerts = count_failures(run.job, run.report.failed_items)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_failed_items_end_with_status_1_and_are_named(validibot: Validibot) -> N
 
 
 def test_a_run_that_fails_ends_with_status_1_and_one_clear_line(validibot: Validibot) -> None:
-    (validibot.root / "private").rmdir()
+    shutil.rmtree(validibot.root / "private")
     done = flows("purge-expired-submissions", "--json")
     assert done.returncode == 1
     assert done.stdout == ""
