@@ -59,17 +59,18 @@ def process_purge_retries(
     """
     options = PurgeOptions(JOB.name, batch_size or settings().batch_size)
     cutoff = choose_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
-    return perform(run, preview=_preview, work=_work)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
+    return perform(run, preview=_preview, work=_work, backoff=SHORT_BACKOFF)
 
 
 def _preview(run: Run) -> None:
-    run.drain(preview_unqueued)
+    run.drain_secondary(preview_unqueued)
     run.drain(preview_queued)
 
 
 def _work(run: Run) -> None:
-    run.drain(discover_unqueued)
+    run.drain_secondary(discover_unqueued)
     run.drain(purge_queued)
     run.drain(purge_queued)  # again, for rows that were locked in the first pass
     run.report.overdue, run.report.alerts = count_queued(run.cutoff, run.options)

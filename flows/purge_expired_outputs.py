@@ -60,7 +60,8 @@ def purge_expired_outputs(
     """
     options = PurgeOptions(JOB.name, batch_size or settings().batch_size)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
     return perform(run, preview=_preview, work=_work)
 
 
@@ -70,7 +71,7 @@ def _preview(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    run.drain(repair_output_deadlines)
+    run.drain_secondary(repair_output_deadlines)
     run.drain(purge_outputs)
     run.drain(purge_undated_outputs)
     run.report.overdue = count_overdue_outputs(run.cutoff, run.options)

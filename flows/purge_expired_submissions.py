@@ -62,18 +62,19 @@ def purge_expired_submissions(
     """
     options = PurgeOptions(JOB.name, batch_size or settings().batch_size, retry_failed)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
     return perform(run, preview=_preview, work=_work)
 
 
 def _preview(run: Run) -> None:
     run.drain(preview_overdue)
-    run.drain(preview_undated)
+    run.drain_secondary(preview_undated)
 
 
 def _work(run: Run) -> None:
-    run.drain(repair_overdue)
-    run.drain(repair_undated)
+    run.drain_secondary(repair_overdue)
+    run.drain_secondary(repair_undated)
     run.drain(purge_submissions)
     run.drain(purge_submissions)  # again, for rows that were locked in the first pass
     run.report.overdue = count_overdue(run.cutoff, run.options)

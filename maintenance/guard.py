@@ -61,6 +61,8 @@ class Guard:
     job: str
     connection: Connection
     holder: Holder | None = None
+    pid: int = 0
+    """The server's process of `connection`."""
 
     @property
     def acquired(self) -> bool:
@@ -128,12 +130,12 @@ def _acquire(connection: Connection, job: str) -> Guard:
     key = crc32(job.encode())
     signed = key - 2**32 if key >= 2**31 else key
     try:
-        taken = connection.execute(
-            text("SELECT pg_try_advisory_lock(:space, :key)"),
+        taken, pid = connection.execute(
+            text("SELECT pg_try_advisory_lock(:space, :key), pg_backend_pid()"),
             {"space": LOCK_SPACE, "key": signed},
-        ).scalar_one()
+        ).one()
         if taken:
-            return Guard(job, connection)
+            return Guard(job, connection, pid=pid)
         row = connection.execute(HOLDER, {"space": LOCK_SPACE, "key": key}).first()
     except DBAPIError as error:
         raise translate(error) from None

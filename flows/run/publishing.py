@@ -39,6 +39,8 @@ def published(report: Report) -> Iterator[None]:
             # Without the stop request, the task would have been retried.
             report.stopped_because = StopReason.CANCELLED
             report.warnings.append(f"stopped instead of retrying: {error}")
+        if report.stopped_because is StopReason.SKIPPED and not report.batches:
+            return  # nothing was done, so the artifact of the last run that worked stays the latest
         _publish(report, started)
         _ping_success(report)
 
