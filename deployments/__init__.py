@@ -1,1 +1,1 @@
-"""What is set up on the Prefect server, and a demo that shows all of it at work."""
+"""Set-up, worker and monitoring of the jobs on a Prefect server."""

@@ -1,9 +1,10 @@
 """`python -m deployments`: set up the Prefect server that PREFECT_API_URL names.
 
-It makes or updates the work pool, the deployments with their schedules, and the automations. What
+It creates or updates the work pool, the deployments with their schedules, and the automations. What
 an operator has changed (a schedule edited, added, deleted or paused, an automation switched off)
-is kept, and told. Where its default has changed since, the line says `needs your approval`, and the
-event `validibot-maintenance.approval-needed` tells it to the server's automations.
+is kept, and listed. If its default has changed since, this is a conflict: its line says `needs your
+approval`, and the event `validibot-maintenance.approval-needed` reports it to the server's
+automations.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import httpx
 
 from deployments.names import PREFECT_FILE
 from deployments.setup.apply import AppliedSchedule, Outcome, apply
+from deployments.table import aligned
 from maintenance.errors import MaintenanceError
 
 OK, FAILED = 0, 1
@@ -47,8 +49,8 @@ def to_text(outcome: Outcome) -> str:
     ]
     if not changes.made:
         parts.insert(0, f"{made}: nothing")
-    if outcome.untold:
-        parts.append(f"Could not tell the server's automations what waits: {outcome.untold}")
+    if outcome.unsent:
+        parts.append(f"Could not send the events about conflicts: {outcome.unsent}")
     if outcome.schedules:
         parts.append(to_table(outcome.schedules))
     return "\n\n".join(parts)
@@ -61,11 +63,7 @@ def to_table(schedules: Sequence[AppliedSchedule]) -> str:
         coming = f"{one.next_run:%Y-%m-%d %H:%M} UTC" if one.next_run else "none"
         source = "prefect.yaml" if one.declared else "operator"
         rows.append((one.deployment, one.live.text, source, "yes" if one.paused else "no", coming))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return aligned(rows)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -80,11 +78,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--reset-schedules",
         action="store_true",
-        help="take the file's schedules where an operator has changed them; paused ones stay so",
+        help="replace operators' schedules with the file's; paused ones stay paused",
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only say what would be done; changes nothing"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be changed")
     return parser.parse_args(arguments)
 
 

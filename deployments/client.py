@@ -1,12 +1,13 @@
-"""Asking a Prefect server impatiently: for the commands that look at it and must not hang."""
+"""A client of the Prefect server with short time-outs, for commands that must not hang."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.events import Event
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
@@ -24,10 +25,10 @@ REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class ServerUnavailable(MaintenanceError):
-    """The Prefect server cannot be asked; the text says why, and what to do."""
+    """The Prefect server cannot be used; the text says why, and what to do."""
 
     def __init__(self, cause: str, action: str) -> None:
-        """Keep the two apart for those who show them so."""
+        """Keep cause and action apart for callers that show them in separate columns."""
         super().__init__(f"{cause}; {action}")
         self.cause = cause
         self.action = action
@@ -35,26 +36,26 @@ class ServerUnavailable(MaintenanceError):
 
 @contextmanager
 def server(retries: int = RETRIES) -> Iterator[SyncPrefectClient]:
-    """Ask the server that PREFECT_API_URL names; an answer may take five seconds.
+    """Yield a client of the server that PREFECT_API_URL names; a request may take five seconds.
 
-    One that says that it is busy (SQLite does while somebody writes) is asked again, after 2, 4 and
-    8 seconds; one that nobody listens for is not.
+    A request that is refused because the server is busy (SQLite is, during another write) is
+    repeated after 2, 4 and 8 seconds. A refused connection is not repeated.
 
     Raises:
-        ServerUnavailable: there is none, or it does not answer as it should.
+        ServerUnavailable: there is no server, or it answers with an error.
     """
     if not PREFECT_API_URL.value():
         raise ServerUnavailable(
             "PREFECT_API_URL is not set, so nothing is scheduled",
             "set it to the server's address, like http://127.0.0.1:4200/api",
         )
-    impatient = {
+    short = {
         PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS,
         PREFECT_CLIENT_MAX_RETRIES: retries,
         PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
     }
     try:
-        with temporary_settings(impatient), get_client(sync_client=True) as client:
+        with temporary_settings(short), get_client(sync_client=True) as client:
             yield client
     except PrefectHTTPStatusError as error:
         raise _refusal(error.response.status_code) from None
@@ -65,8 +66,15 @@ def server(retries: int = RETRIES) -> Iterator[SyncPrefectClient]:
         ) from None
 
 
+def send_events(client: SyncPrefectClient, events: Sequence[Event]) -> None:
+    """Send events to the server's automations in one request."""
+    if events:
+        body = [event.model_dump(mode="json") for event in events]
+        client.request("POST", "/events", json=body)
+
+
 def address() -> str:
-    """Return the server's address without a user's name and password."""
+    """Return the server's address without user name and password."""
     parts = urlsplit(PREFECT_API_URL.value() or "")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

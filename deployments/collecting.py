@@ -1,12 +1,12 @@
 """`python -m deployments.collecting ARGUMENTS...`: Prefect's command line for a server on SQLite.
 
-Such a server can stand still for a minute. Its event loop has each statement executed by the thread
-of its connection, and SQLite lets a thread that finds the database locked wait for 60 seconds. When
-Python's garbage collector runs in the event loop just then, and finds a cursor of that connection,
-it waits for the thread, the thread waits for a transaction of another connection, and that one
-waits for the event loop.
+It prevents a deadlock that stops such a server for a minute. The event loop has each statement
+executed by the thread of its connection, and that thread waits up to 60 seconds for SQLite's lock.
+If Python's garbage collector runs in the event loop at that time and finds a cursor of the
+connection, it waits for the thread; the thread waits for a transaction of another connection, and
+that transaction waits for the event loop.
 
-So here the collector runs in a thread of its own, where waiting hurts nobody.
+So the garbage collector runs in a thread of its own.
 """
 
 import gc
@@ -18,11 +18,11 @@ import time
 YOUNG_SECONDS = 0.25
 MIDDLE_EVERY = 8
 OLD_EVERY = 240
-"""A full collection takes a tenth of a second, in which nothing else runs: one a minute."""
+"""In turns. A full collection stops everything for a tenth of a second: one per minute."""
 
 
 def collect_in_a_thread() -> None:
-    """Collect garbage at intervals for as long as the process lives, and nowhere else."""
+    """Collect garbage in a thread, at intervals, and nowhere else."""
     gc.disable()
     threading.Thread(target=_collect, name="garbage collector", daemon=True).start()
 
@@ -36,7 +36,7 @@ def _collect() -> None:
 
 
 def generation(turn: int) -> int:
-    """Return up to which generation a turn collects."""
+    """Return the oldest generation that a turn collects."""
     if turn % OLD_EVERY == 0:
         return 2
     return 1 if turn % MIDDLE_EVERY == 0 else 0

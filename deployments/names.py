@@ -1,10 +1,10 @@
-"""What prefect.yaml is called, and what is called what in it."""
+"""The path of prefect.yaml, and the names in it."""
 
 from pathlib import Path
 
 PREFECT_FILE = Path(__file__).resolve().parent.parent / "prefect.yaml"
-"""Beside the packages, as it is in a checkout, in an editable install and in the image; where only
-the packages were installed, its path has to be given."""
+"""Beside the packages: in a checkout, an editable install and the image. Where only the packages
+are installed, pass --prefect-file."""
 
 WORK_POOL = "maintenance"
 DEPLOYMENT = "default"

@@ -1,9 +1,9 @@
-"""The order of events, with a short look-back: for the Prefect server, not for us.
+"""Causal ordering of events with a short wait; runs in the Prefect server.
 
-Named in the server's PREFECT_SERVER_EVENTS_CAUSAL_ORDERING. A state event names the event that it
-follows. A server that has not seen that one, because it was restarted in between, parks the state
-event for up to 15 minutes, and no automation hears of it meanwhile. Events of a run arrive within
-a second of each other, so a few seconds are enough.
+The server's setting PREFECT_SERVER_EVENTS_CAUSAL_ORDERING names this module. A state event names
+the event that it follows. If the server has not seen that one, because it was restarted in between,
+Prefect's own ordering holds the state event back for up to 15 minutes, and no automation reacts to
+it. Events of a run arrive within a second of each other, so a wait of a few seconds is enough.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -15,15 +15,15 @@ LOOK_BACK = timedelta(seconds=5)
 
 
 class CausalOrdering(MemoryOrdering):
-    """Prefect's own ordering in memory, which gives up on a missing event sooner."""
+    """Prefect's ordering in memory, with a shorter wait for a missing event."""
 
     async def wait_for_leader(self, event: ReceivedEvent) -> None:
-        """Let an event pass that has waited long enough; otherwise do as Prefect does."""
+        """Wait for the event that this one follows, unless it has waited long enough."""
         if datetime.now(UTC) - event.received < LOOK_BACK:
             await super().wait_for_leader(event)
 
     async def get_lost_followers(self) -> list[ReceivedEvent]:
-        """Return, and forget, the events that have waited long enough."""
+        """Return and forget the events that have waited long enough."""
         latest = datetime.now(UTC) - LOOK_BACK
         async with self._lock:
             waiting = [

@@ -1,13 +1,13 @@
-"""`python -m deployments.serving COMMAND...`: a worker that takes its runs along when it ends.
+"""`python -m deployments.serving COMMAND...`: run a worker, and stop its runs before it ends.
 
-`prefect worker start` ends on SIGTERM at once and kills the processes of its runs, which then say
-Running until an automation finds them. So the worker is started by this process, which passes
-nothing on at first: it asks the runs to stop, which end as Cancelled after the batch that is going
-on, waits for them, and then ends the worker. A second signal ends the worker and its runs at once.
+On SIGTERM, `prefect worker start` kills the processes of its runs, which become zombie runs until
+an automation finds them. So this process starts the worker and handles the signal itself: it sends
+the runs a stop request, waits until they have ended as Cancelled after their current batch, and
+then ends the worker. A second signal kills the worker and its runs at once.
 
-The runs are asked by a signal that everything in the worker's process group ignores until it is
-ready for it, so a run that is just starting is not killed but asked again. Runs that start in
-containers of their own, as with work pools of type docker and kubernetes, are not in the group:
+The stop request is a signal that every process in the worker's process group ignores until it is
+ready to handle it. A run that is starting is therefore not killed, and gets the request again. Runs
+in containers of their own (work pools of type docker and kubernetes) are not in the process group:
 they go on without their worker.
 """
 
@@ -24,20 +24,20 @@ from types import FrameType
 from maintenance.stop_request import REPEATABLE
 
 GRACE_SECONDS = 25.0
-"""A batch takes half a second, the longest statement 30. Leave whoever stops us 5 seconds more."""
+"""A batch takes half a second, the longest statement 30. Supervisors must wait 5 seconds longer."""
 AGAIN_SECONDS = 0.5
 PROC = Path("/proc")
 
 
 def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run the worker until it ends; return its exit status, 128 and the signal's number if any."""
-    signal.signal(REPEATABLE, signal.SIG_IGN)  # is inherited
+    """Run the worker until it ends; return its exit status, or 128 plus the signal's number."""
+    signal.signal(REPEATABLE, signal.SIG_IGN)  # inherited by the worker
     worker = subprocess.Popen(list(command), env=dict(environment), process_group=0)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for taken in (signal.SIGTERM, signal.SIGINT):
             signal.signal(taken, end)
-        _ask_runs(worker.pid)
+        _stop_runs(worker.pid)
         _signal_group(worker.pid, signal.SIGTERM)
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -49,8 +49,8 @@ def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _ask_runs(worker: int) -> None:
-    """Ask all runs to stop, again and again, until none is left or the time of grace is over."""
+def _stop_runs(worker: int) -> None:
+    """Repeat the stop request to all runs until none is left or the grace period is over."""
     deadline = time.monotonic() + GRACE_SECONDS
     while members(worker) - {worker} and time.monotonic() < deadline:
         _signal_group(worker, REPEATABLE)
@@ -63,7 +63,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def members(group: int) -> set[int]:
-    """Return the living processes of a process group."""
+    """Return the processes of a process group that have not ended."""
     rows = _from_proc() if PROC.joinpath("self/stat").exists() else _from_ps()
     return {pid for pid, its_group, state in rows if its_group == group and state != "Z"}
 
@@ -72,7 +72,7 @@ def _from_proc() -> list[tuple[int, int, str]]:
     rows = []
     for path in PROC.glob("[0-9]*/stat"):
         try:
-            # The name comes second, in parentheses, and may hold anything.
+            # The second field is the name, in parentheses, and may contain any character.
             state, _parent, group, *_ = path.read_text().rpartition(")")[2].split()
         except (OSError, ValueError):
             continue  # it has ended meanwhile

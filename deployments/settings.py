@@ -1,6 +1,6 @@
-"""What `python -m deployments` reads from its environment.
+"""The settings of `python -m deployments`.
 
-Not part of the jobs' settings: whoever deploys needs no database.
+They are separate from the jobs' settings, because deploying needs no database.
 """
 
 from typing import Annotated, Literal
@@ -32,11 +32,11 @@ class DeploymentSettings(BaseSettings):
     )
 
     work_pool_type: PoolType | None = Field(None, validation_alias="MAINTENANCE_WORK_POOL_TYPE")
-    """Where runs are started; unset, a new work pool is of type process."""
+    """The type of the work pool. Unset: `process` for a new pool, any type for an existing one."""
     time_zone: Annotated[str, AfterValidator(_known_time_zone)] = Field(
         "UTC", validation_alias="MAINTENANCE_TIME_ZONE"
     )
-    """The time zone of the schedules; prefect.yaml asks for it, too."""
+    """The time zone of the schedules; prefect.yaml refers to the same variable."""
     image: str = Field("validibot-maintenance:0.1.0", validation_alias="MAINTENANCE_IMAGE")
     """The image that docker and kubernetes work pools start."""
 
@@ -45,7 +45,7 @@ def load_deployment_settings() -> DeploymentSettings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: a value is not allowed.
+        SettingsError: a value is invalid.
     """
     try:
         return DeploymentSettings()

@@ -1,15 +1,16 @@
-"""`python -m deployments.worker`: ask for one clean-up of containers, then be a Prefect worker.
+"""`python -m deployments.worker`: request one clean-up of containers, then run a Prefect worker.
 
-A worker that was killed may have left containers of validators behind. So the server is asked for
-one run of cleanup-orphaned-containers, which removes what outlived its time and nothing else: it
-is safe beside other workers. A server that cannot be asked is a warning, and the worker starts.
+A worker that was killed may have left validator containers behind. So the worker first requests one
+run of cleanup-orphaned-containers, which removes only containers that outlived their time and is
+safe beside other workers. If the server does not answer, a warning is printed and the worker
+starts.
 
-Then this process becomes the one that keeps `prefect worker start`, and lets it end with its runs
-(`deployments/serving.py`). What follows `--` is passed on to the worker.
+Then this process is replaced by `deployments/serving.py`, which runs `prefect worker start` and
+stops its runs before it ends. Arguments after `--` are passed on to the worker.
 
-It has no `--limit`: no job runs twice at a time, so there are never more runs than jobs. And a
-worker of Prefect 3.8 that has one ends, and takes its runs along, when it is given a run again that
-it still counts, as happens when a run that crashed, or was taken for dead, is started again.
+The worker has no `--limit`. No job runs twice at a time, so there are never more runs than jobs.
+And a worker of Prefect 3.8 with a limit ends, and kills its runs, when it gets a run again that it
+still counts, which happens when a crashed run is started again.
 """
 
 import argparse
@@ -32,21 +33,21 @@ from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.worker_settings import WORKER_SETTINGS
 from flows.cleanup_orphaned_containers import JOB
 
-ASK_SECONDS = 10.0
-ASK_RETRIES = 3
-"""A server on SQLite says that it is busy while another request writes."""
+REQUEST_SECONDS = 10.0
+RETRIES = 3
+"""A server on SQLite answers that it is busy during another write."""
 TAG = "worker-start"
 DEFAULTS = WORKER_SETTINGS | {
-    # Health is nobody else's business.
+    # The health check is for this machine only.
     "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
 }
-"""Used where the environment does not say otherwise."""
+"""Defaults; the environment overrides them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask for the clean-up, and become the worker; does not return."""
+    """Request the clean-up and become the worker; does not return."""
     options = _parse(arguments)
-    problem = ask_for_clean_up(datetime.now(UTC))
+    problem = request_clean_up(datetime.now(UTC))
     if problem:
         sys.stderr.write(f"python -m deployments.worker: no clean-up at start: {problem}\n")
         sys.stderr.flush()
@@ -55,18 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.execve(command[0], command, worker_environment(os.environ))  # noqa: S606 - our own Python
 
 
-def ask_for_clean_up(now: datetime) -> str | None:
-    """Ask the Prefect server for one run; return why that was not possible.
+def request_clean_up(now: datetime) -> str | None:
+    """Request one run from the Prefect server; return why that failed, None if it did not.
 
-    Workers that start in the same minute, and one that starts again and again, get one run
-    together. A job whose schedule an operator has paused is left alone.
+    At most one run per minute is created, however many workers start. A paused job gets none.
     """
     if not PREFECT_API_URL.value():
         return "PREFECT_API_URL is not set"
     name = f"{JOB.name}/{DEPLOYMENT}"
-    impatient = {PREFECT_API_REQUEST_TIMEOUT: ASK_SECONDS, PREFECT_CLIENT_MAX_RETRIES: ASK_RETRIES}
+    short = {PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS, PREFECT_CLIENT_MAX_RETRIES: RETRIES}
     try:
-        with temporary_settings(impatient), get_client(sync_client=True) as client:
+        with temporary_settings(short), get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name(name)
             if deployment.paused or not any(one.active for one in deployment.schedules):
                 return f"{name} is paused"
@@ -77,8 +77,8 @@ def ask_for_clean_up(now: datetime) -> str | None:
         return f"there is no deployment {name}; `python -m deployments` makes it"
     except PrefectHTTPStatusError as error:
         return f"the Prefect server answered {error.response.status_code}"
-    except Exception as error:  # noqa: BLE001 - whatever it is, the worker must start
-        return f"the Prefect server cannot be asked: {type(error).__name__}"
+    except Exception as error:  # noqa: BLE001 - the worker must start in any case
+        return f"the Prefect server does not answer: {type(error).__name__}"
     return None
 
 
@@ -93,9 +93,9 @@ def worker_command(pool: str, extra: Sequence[str]) -> list[str]:
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which runs find this Python, with what is not said otherwise.
+    """Return the worker's environment: defaults filled in, this Python first on the PATH.
 
-    Deployments start their runs with `python`, so its folder comes first on the PATH.
+    Deployments start their runs with `python`.
     """
     path = environment.get("PATH", "/usr/local/bin:/usr/bin:/bin")
     ours = str(Path(sys.executable).parent)

@@ -1,19 +1,19 @@
-"""What Prefect's worker and its runs are told, in the demo as well, where nobody says otherwise."""
+"""Default Prefect settings of the worker and its runs, in the demo too."""
 
 PREFETCH_SECONDS = "3"
-"""So long before its time a worker takes up a run, which then starts its process, and waits."""
+"""How long before its scheduled time a worker takes up a run and starts its process."""
 
 PATIENCE = {
-    # What the server answers while it cannot reach its database: ask again, for a minute.
+    # The server answers 500 while its database is away: retry, for up to a minute.
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
 }
-"""For runs that do not inherit their worker's environment, too."""
+"""Also for runs that do not inherit their worker's environment."""
 
 WORKER_SETTINGS = {
-    # Half a run's start-up time is waiting to be noticed.
+    # With the default, half of a run's start-up time is spent waiting for the next query.
     "PREFECT_WORKER_QUERY_SECONDS": "2",
-    # A run that is due while another one of its job goes on is cancelled, when the worker looks
-    # ahead. The less it does, the fewer are cancelled whose time has not come.
+    # A run that the worker takes up while another one of its job is at work is cancelled. A short
+    # prefetch avoids that for runs that are due only after the other has ended.
     "PREFECT_WORKER_PREFETCH_SECONDS": PREFETCH_SECONDS,
     **PATIENCE,
 }

@@ -2,7 +2,7 @@
 
 The one source for three things: the schema check at the start of a run (SPEC 2.11), the grants of
 the database role in `docs/database-role.sql`, and a test that runs every job under that role. A
-statement that uses more than is declared here fails there.
+statement that uses a column not declared here fails there.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ Columns = Mapping[str, tuple[str, ...]]
 class Access:
     """The columns that a job selects, updates and inserts, and the tables it deletes from.
 
-    `ctid` is the row's place in the table; selecting it is a right of its own. A table that is
-    only locked (FOR UPDATE) is among the updated ones.
+    `ctid`, a row's physical location, needs a SELECT grant of its own. A table that is only locked
+    (FOR UPDATE) is among the updated ones, because PostgreSQL requires UPDATE on it.
     """
 
     select: Columns
@@ -33,237 +33,162 @@ class Access:
         return {table: names - {"ctid"} for table, names in used.items()}
 
 
-PURGE_QUEUE_COLUMNS = (
-    "submission_id",
-    "created_at",
-    "last_attempt_at",
-    "next_retry_at",
-    "attempt_count",
-    "last_error",
+def columns(names: str, *more: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in a text as a tuple, followed by those of other tuples."""
+    return (*names.split(), *(name for part in more for name in part))
+
+
+PURGE_RETRY = columns(
+    "submission_id created_at last_attempt_at next_retry_at attempt_count last_error"
 )
+SUBMISSION_DEADLINE = columns("id created retention_policy expires_at content_purged_at")
 
 PURGE_SUBMISSIONS = Access(
     select={
-        "submissions_submission": (
-            "ctid",
-            "id",
-            "created",
-            "input_file",
-            "retention_policy",
-            "expires_at",
-            "content_purged_at",
+        "submissions_submission": columns("ctid input_file", SUBMISSION_DEADLINE),
+        "submissions_submissioninputfile": columns("id submission_id input_file file_purged_at"),
+        "submissions_purgeretry": PURGE_RETRY,
+        "validations_validationrun": columns(
+            "id submission_id org_id status ended_at short_description"
         ),
-        "submissions_submissioninputfile": (
-            "id",
-            "submission_id",
-            "input_file",
-            "file_purged_at",
+        "validations_validationsteprun": columns("id validation_run_id input_values"),
+        "validations_executionattempt": columns(
+            "id step_run_id execution_bundle_uri input_envelope_uri input_envelope_sha256"
+            " input_evidence_snapshot output_envelope_uri"
         ),
-        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
-        "validations_validationrun": (
-            "id",
-            "submission_id",
-            "org_id",
-            "status",
-            "ended_at",
-            "short_description",
-        ),
-        "validations_validationsteprun": ("id", "validation_run_id", "input_values"),
-        "validations_executionattempt": (
-            "id",
-            "step_run_id",
-            "execution_bundle_uri",
-            "input_envelope_uri",
-            "input_envelope_sha256",
-            "input_evidence_snapshot",
-            "output_envelope_uri",
-        ),
-        "validations_artifact": ("validation_run_id", "storage_uri", "manifest_uri"),
-        "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
+        "validations_artifact": columns("validation_run_id storage_uri manifest_uri"),
+        "validations_resolvedinputtrace": columns("step_run_id value_snapshot"),
     },
     update={
-        "submissions_submission": (
-            "modified",
-            "name",
-            "content",
-            "input_file",
-            "original_filename",
-            "metadata",
-            "retention_policy",
-            "expires_at",
-            "content_purged_at",
+        "submissions_submission": columns(
+            "modified name content input_file original_filename metadata retention_policy"
+            " expires_at content_purged_at"
         ),
-        "submissions_submissioninputfile": (
-            "modified",
-            "input_file",
-            "original_filename",
-            "content_type",
-            "file_purged_at",
-            "metadata",
+        "submissions_submissioninputfile": columns(
+            "modified input_file original_filename content_type file_purged_at metadata"
         ),
-        "submissions_purgeretry": (
-            "last_attempt_at",
-            "next_retry_at",
-            "attempt_count",
-            "last_error",
+        "submissions_purgeretry": columns("last_attempt_at next_retry_at attempt_count last_error"),
+        "validations_validationrun": columns("short_description"),
+        "validations_validationsteprun": columns("input_values"),
+        "validations_executionattempt": columns(
+            "execution_bundle_uri input_envelope_uri input_envelope_sha256 input_evidence_snapshot"
         ),
-        "validations_validationrun": ("short_description",),
-        "validations_validationsteprun": ("input_values",),
-        "validations_executionattempt": (
-            "execution_bundle_uri",
-            "input_envelope_uri",
-            "input_envelope_sha256",
-            "input_evidence_snapshot",
-        ),
-        "validations_resolvedinputtrace": ("value_snapshot",),
+        "validations_resolvedinputtrace": columns("value_snapshot"),
     },
-    insert={"submissions_purgeretry": PURGE_QUEUE_COLUMNS},
+    insert={"submissions_purgeretry": PURGE_RETRY},
     delete=("submissions_purgeretry",),
 )
 
-SUBMISSION_DEADLINES = ("id", "created", "retention_policy", "expires_at", "content_purged_at")
+STEP_OUTPUT = columns("output input_values output_values error")
+ATTEMPT_OUTPUT = columns(
+    "execution_bundle_uri input_envelope_uri output_envelope_uri output_envelope_sha256 last_error"
+)
 
 PURGE_OUTPUTS = Access(
     select={
-        "validations_validationrun": (
-            "ctid",
-            "id",
-            "status",
-            "started_at",
-            "ended_at",
-            "org_id",
-            "submission_id",
-            "output_retention_policy",
-            "output_expires_at",
-            "output_purged_at",
+        "validations_validationrun": columns(
+            "ctid id status started_at ended_at org_id submission_id output_retention_policy"
+            " output_expires_at output_purged_at"
         ),
-        "validations_artifact": ("id", "validation_run_id", "file"),
-        "validations_validationfinding": ("validation_run_id",),
-        "validations_validationsteprun": (
-            "id",
-            "validation_run_id",
-            "output",
-            "input_values",
-            "output_values",
-            "error",
-        ),
-        "validations_executionattempt": (
-            "step_run_id",
-            "execution_bundle_uri",
-            "input_envelope_uri",
-            "output_envelope_uri",
-            "output_envelope_sha256",
-            "last_error",
-        ),
-        "validations_callbackreceipt": ("validation_run_id", "result_uri"),
-        "validations_validationrunsummary": ("run_id", "extras"),
-        "validations_resolvedinputtrace": ("step_run_id", "value_snapshot"),
-        "submissions_submission": SUBMISSION_DEADLINES,
-        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+        "validations_artifact": columns("id validation_run_id file"),
+        "validations_validationfinding": columns("validation_run_id"),
+        "validations_validationsteprun": columns("id validation_run_id", STEP_OUTPUT),
+        "validations_executionattempt": columns("step_run_id", ATTEMPT_OUTPUT),
+        "validations_callbackreceipt": columns("validation_run_id result_uri"),
+        "validations_validationrunsummary": columns("run_id extras"),
+        "validations_resolvedinputtrace": columns("step_run_id value_snapshot"),
+        "submissions_submission": SUBMISSION_DEADLINE,
+        "submissions_purgeretry": PURGE_RETRY,
     },
     update={
-        "validations_validationrun": (
-            "modified",
-            "ended_at",
-            "error",
-            "output_hash",
-            "output_retention_policy",
-            "output_expires_at",
-            "output_purged_at",
+        "validations_validationrun": columns(
+            "modified ended_at error output_hash output_retention_policy output_expires_at"
+            " output_purged_at"
         ),
-        "validations_validationsteprun": ("output", "input_values", "output_values", "error"),
-        "validations_executionattempt": (
-            "execution_bundle_uri",
-            "input_envelope_uri",
-            "output_envelope_uri",
-            "output_envelope_sha256",
-            "last_error",
-        ),
-        "validations_callbackreceipt": ("result_uri",),
-        "validations_validationrunsummary": ("extras",),
-        "validations_resolvedinputtrace": ("value_snapshot",),
-        "submissions_submission": ("retention_policy", "expires_at"),
-        "submissions_purgeretry": ("next_retry_at",),
+        "validations_validationsteprun": STEP_OUTPUT,
+        "validations_executionattempt": ATTEMPT_OUTPUT,
+        "validations_callbackreceipt": columns("result_uri"),
+        "validations_validationrunsummary": columns("extras"),
+        "validations_resolvedinputtrace": columns("value_snapshot"),
+        "submissions_submission": columns("retention_policy expires_at"),
+        "submissions_purgeretry": columns("next_retry_at"),
     },
-    insert={"submissions_purgeretry": PURGE_QUEUE_COLUMNS},
+    insert={"submissions_purgeretry": PURGE_RETRY},
     delete=("validations_artifact", "validations_validationfinding"),
 )
 
 CLEAR_SESSIONS = Access(
-    select={"django_session": ("ctid", "expire_date")},
-    update={"django_session": ("expire_date",)},
+    select={"django_session": columns("ctid expire_date")},
+    update={"django_session": columns("expire_date")},
     delete=("django_session",),
 )
 
 CLEANUP_IDEMPOTENCY_KEYS = Access(
-    select={"core_idempotencykey": ("ctid", "expires_at")},
-    update={"core_idempotencykey": ("expires_at",)},
+    select={"core_idempotencykey": columns("ctid expires_at")},
+    update={"core_idempotencykey": columns("expires_at")},
     delete=("core_idempotencykey",),
 )
 
 CLEANUP_CALLBACK_RECEIPTS = Access(
     select={
-        "validations_callbackreceipt": ("ctid", "received_at", "validation_run_id"),
-        "validations_validationrun": ("id", "status"),
+        "validations_callbackreceipt": columns("ctid received_at validation_run_id"),
+        "validations_validationrun": columns("id status"),
     },
-    update={"validations_callbackreceipt": ("received_at",)},
+    update={"validations_callbackreceipt": columns("received_at")},
     delete=("validations_callbackreceipt",),
 )
 
-EVIDENCE_CONTENT = (
-    *("modified", "schema_version", "manifest_path", "manifest_hash"),
-    *("availability", "generation_error"),
+EVIDENCE = columns(
+    "modified schema_version manifest_path manifest_hash availability generation_error"
 )
-RUN_FINISH = (
-    *("ended_at", "output_hash", "output_expires_at", "output_retention_policy"),
-    "definition_released_at",
+RUN_FINALIZATION = columns(
+    "ended_at output_hash output_expires_at output_retention_policy definition_released_at"
 )
-ATTEMPT_END = ("modified", "state", "terminal_at", "last_error_code", "last_error")
 
 CLEANUP_STUCK_RUNS = Access(
     select={
-        "validations_validationrun": (
-            *("id", "created", "modified", "org_id", "submission_id", "user_id", "workflow_id"),
-            *("status", "started_at", "duration_ms", "error", "error_category"),
-            "output_purged_at",
-            *RUN_FINISH,
+        "validations_validationrun": columns(
+            "id created modified org_id submission_id user_id workflow_id status started_at"
+            " duration_ms error error_category output_purged_at",
+            RUN_FINALIZATION,
         ),
-        "validations_validationrunsummary": (
-            *("run_id", "error_count", "warning_count", "info_count", "total_findings"),
+        "validations_validationrunsummary": columns(
+            "run_id error_count warning_count info_count total_findings"
         ),
-        "validations_validationsteprun": (
-            *("id", "validation_run_id", "workflow_step_id", "step_order", "status", "error"),
-            *("input_values", "output_values", "validator_backend_image_digest"),
+        "validations_validationsteprun": columns(
+            "id validation_run_id workflow_step_id step_order status error input_values"
+            " output_values validator_backend_image_digest"
         ),
-        "validations_executionattempt": (
-            *("id", "step_run_id", "attempt_number", "created", "timeout_at"),
-            *("provider_execution_id", "state", "terminal_at", "last_error_code"),
+        "validations_executionattempt": columns(
+            "id step_run_id attempt_number created timeout_at provider_execution_id state"
+            " terminal_at last_error_code"
         ),
-        "validations_runevidenceartifact": (*("run_id", *EVIDENCE_CONTENT),),
-        "validations_validator": ("id", "slug", "version"),
-        "workflows_workflow": ("id", "slug", "version"),
-        "workflows_workflowstep": ("id", "workflow_id", "validator_id", "order", "step_key"),
-        "submissions_submission": (*SUBMISSION_DEADLINES, "name", "checksum_sha256"),
-        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+        "validations_runevidenceartifact": columns("run_id", EVIDENCE),
+        "validations_validator": columns("id slug version"),
+        "workflows_workflow": columns("id slug version"),
+        "workflows_workflowstep": columns("id workflow_id validator_id order step_key"),
+        "submissions_submission": columns("name checksum_sha256", SUBMISSION_DEADLINE),
+        "submissions_purgeretry": PURGE_RETRY,
     },
     update={
-        "validations_validationrun": (
-            *("modified", "status", "error", "error_category", "duration_ms"),
-            *RUN_FINISH,
+        "validations_validationrun": columns(
+            "modified status error error_category duration_ms", RUN_FINALIZATION
         ),
-        "validations_executionattempt": ATTEMPT_END,
-        "validations_runevidenceartifact": EVIDENCE_CONTENT,
-        "submissions_submission": ("retention_policy", "expires_at"),
-        "submissions_purgeretry": ("next_retry_at",),
+        "validations_executionattempt": columns(
+            "modified state terminal_at last_error_code last_error"
+        ),
+        "validations_runevidenceartifact": EVIDENCE,
+        "submissions_submission": columns("retention_policy expires_at"),
+        "submissions_purgeretry": columns("next_retry_at"),
     },
     insert={
-        "validations_runevidenceartifact": ("id", "created", "run_id", *EVIDENCE_CONTENT),
-        "submissions_purgeretry": PURGE_QUEUE_COLUMNS,
+        "validations_runevidenceartifact": columns("id created run_id", EVIDENCE),
+        "submissions_purgeretry": PURGE_RETRY,
     },
 )
 
 CLEANUP_ORPHANED_CONTAINERS = Access(
-    select={"validations_validationrun": ("id", "status", "ended_at")},
+    select={"validations_validationrun": columns("id status ended_at")},
 )
 
 ACCESS: Mapping[str, Access] = {

@@ -1,11 +1,10 @@
-"""How long a run may go on, and how large its next batch is."""
+"""The budget of a run and of its slices, and the size of batches."""
 
 import time
 from dataclasses import dataclass, field
 
 SLICE_SECONDS = 10.0
-"""A task works this long before it reports back: long beside the cost of a task run."""
-
+"""Length of a slice: long compared with the cost of a Prefect task run."""
 
 SECONDARY_SHARE = 0.25
 """Share of the time budget that repairs and discovery may use, so that purging gets its turn."""
@@ -116,8 +115,8 @@ class SliceClock:
 class BatchSizer:
     """Adapts the number of rows to a target time per batch, between 1 and `maximum`.
 
-    It grows by at most the factor 2 a batch, shrinks at once, and is halved when a lock or
-    statement time-out says that the batch was in somebody's way.
+    It at most doubles from batch to batch, shrinks at once, and is halved after a lock or statement
+    time-out, when the batch was in the application's way.
     """
 
     maximum: int
@@ -129,7 +128,7 @@ class BatchSizer:
         self.size = self.size or min(self.maximum, max(1, self.maximum // 8))
 
     def took(self, rows: int, seconds: float) -> None:
-        """Learn from a batch of `rows` rows that took `seconds`."""
+        """Adapt to a batch of `rows` rows that took `seconds`."""
         if not rows:
             return
         fitting = int(rows * self.target_seconds / max(seconds, 1e-6))

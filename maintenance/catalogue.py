@@ -1,4 +1,4 @@
-"""The live database's catalogue, compared with what a job uses (SPEC 2.11)."""
+"""Compares the live database's catalogue with the columns that a job uses (SPEC 2.11)."""
 
 from sqlalchemy import Connection, text
 
@@ -12,10 +12,10 @@ COLUMNS = text(
 
 
 def check_columns(connection: Connection, access: Access) -> None:
-    """Compare the columns that a job uses with those that its role can see.
+    """Check that every column that a job uses is visible to its role.
 
     Raises:
-        SchemaMismatch: some are missing, or the role has no right on them.
+        SchemaMismatch: some are missing, or the role has no privilege on them.
     """
     used = access.columns()
     found: dict[str, set[str]] = {}

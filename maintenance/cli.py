@@ -1,10 +1,9 @@
-"""`python -m maintenance`: what only this project can tell about its own set-up (SPEC 9).
+"""`python -m maintenance`: checks and reports on this project's set-up (SPEC 9).
 
 check: is everything there that the jobs need? status: when did each job run, and what is overdue?
-import-beat-schedules: take over the schedules of Celery Beat.
+import-beat-schedules: apply the schedules of Celery Beat to the deployments.
 
-A command line stands above the layers that it shows, so this one module of the package imports
-from all of them, and nothing imports it.
+This is the one module of the package that imports from the layers above; no module imports it.
 """
 
 import argparse
@@ -35,7 +34,7 @@ SETTINGS, STORAGE = "settings", "storage"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; return the exit status."""
+    """Run a command; return the exit status."""
     options = _parse(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def find() -> list[Finding]:
-    """Carry out the whole preflight."""
+    """Run the whole preflight."""
     own, checks = _own_checks()
     return [*own, *carry_out([*checks, *deployment_checks()])]
 
@@ -105,19 +104,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m maintenance",
         description=__doc__,
-        epilog="Exit status: 0 all is well, 1 something is not, 2 bad options.",
+        epilog="Exit status: 0 no error, 1 errors were found, 2 bad options.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    check = commands.add_parser("check", help="look at everything that the jobs need")
+    check = commands.add_parser("check", help="check everything that the jobs need")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(command=_check)
     status = commands.add_parser("status", help="list the jobs with their runs and backlog")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(command=_status)
     beat = commands.add_parser(
-        "import-beat-schedules", help="take over what was edited in Celery Beat"
+        "import-beat-schedules", help="apply the schedules that were edited in Celery Beat"
     )
-    beat.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    beat.add_argument("--dry-run", action="store_true", help="only report what would be done")
     beat.set_defaults(command=_import)
     return parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The fixed moment that a run works up to (SPEC 2.1)."""
+"""The cutoff of a run: fixed at its start (SPEC 2.1)."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from maintenance.errors import ParameterError
 
 @dataclass(frozen=True)
 class Cutoff:
-    """The moment that decides what is selected, and when the run began; both by the database."""
+    """`as_of` decides what is selected; `started_at` is the run's start. Both by the database."""
 
     as_of: datetime
     started_at: datetime
@@ -17,10 +17,10 @@ class Cutoff:
 def choose_cutoff(as_of: datetime | None, now: datetime, *, dry_run: bool) -> Cutoff:
     """Return the cutoff of a run that starts at the database's time `now`.
 
-    A time without a zone is UTC, as all times here.
+    A time without a zone is taken as UTC.
 
     Raises:
-        ParameterError: `as_of` lies in the future and the run would act.
+        ParameterError: `as_of` is in the future and this is not a dry run.
     """
     if as_of is None:
         return Cutoff(now, now)

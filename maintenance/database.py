@@ -1,4 +1,4 @@
-"""Connections to Validibot's database: always with time-outs, always named, errors made safe."""
+"""Connections to Validibot's database: with time-outs, a name, and errors without row contents."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +13,18 @@ from maintenance.transient import translate
 
 APPLICATION = "validibot-maintenance"
 MAX_NAME_BYTES = 63
-"""PostgreSQL cuts application_name after so many bytes."""
+"""PostgreSQL truncates application_name to this many bytes."""
 
 
 _engines: dict[tuple[Settings, str], Engine] = {}
 
 
 def engine_for(settings: Settings, job: str) -> Engine:
-    """Return this process's engine for a job; made once.
+    """Return this process's engine for a job, created at the first call.
 
-    Every connection is named after the job and carries lock, statement and idle time-outs (SPEC
-    2.4). READ COMMITTED is set explicitly: the re-check after a claim relies on seeing what was
-    committed meanwhile, whatever the role's default is.
+    Every connection is named after the job and has lock, statement and idle time-outs (SPEC 2.4).
+    READ COMMITTED is set explicitly, because the re-check after a claim must see what was committed
+    in the meantime, whatever the role's default is.
     """
     known = _engines.get((settings, job))
     if known is not None:
@@ -58,19 +58,19 @@ def dispose_engines() -> None:
 def session_parameters(settings: Settings) -> dict[str, str]:
     """Return the server parameters that every connection gets; times in milliseconds.
 
-    Their names are spelled as in pg_settings, which `configure` looks them up in.
+    Their names are spelled as in pg_settings, where `configure` looks them up.
     """
     return {
         "lock_timeout": milliseconds(settings.lock_timeout_seconds),
         "statement_timeout": milliseconds(settings.statement_timeout_seconds),
         "idle_in_transaction_session_timeout": milliseconds(settings.idle_timeout_seconds),
-        # A backend whose client was killed gives up within seconds, and with it its locks.
+        # A backend whose client was killed ends within seconds and releases its locks.
         "client_connection_check_interval": "2000",
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
         "tcp_keepalives_count": "3",
         "default_transaction_isolation": "read committed",
-        # Adding days to a time follows the session's clock changes; in UTC there are none.
+        # Adding days to a time follows daylight saving time; UTC has none.
         "TimeZone": "UTC",
     }
 
@@ -92,8 +92,8 @@ def transaction(engine: Engine, *, read_only: bool = False) -> Iterator[Connecti
     """Run one transaction: committed at the end, rolled back on any error.
 
     Raises:
-        DatabaseError: a statement failed; the driver's error, which may quote row contents, is
-            replaced by one that does not.
+        DatabaseError: a statement failed. It replaces the driver's error, which may quote row
+            contents.
     """
     try:
         with engine.connect() as connection, connection.begin():
@@ -105,11 +105,11 @@ def transaction(engine: Engine, *, read_only: bool = False) -> Iterator[Connecti
 
 
 def database_clock(connection: Connection) -> datetime:
-    """Return the database's time, the only clock that cutoffs come from (SPEC 2.1)."""
+    """Return the database's time, the only source of cutoffs (SPEC 2.1)."""
     now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     return now
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time-out as PostgreSQL takes it; never 0, which would mean none."""
+    """Return a time-out in milliseconds as text; at least 1, because 0 would disable it."""
     return str(max(1, round(seconds * 1000)))

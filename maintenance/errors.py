@@ -1,4 +1,4 @@
-"""The errors of this project. Each one's text is written for the operator who reads it in a run."""
+"""The errors of this project. Their texts are written for the operator who reads them in a run."""
 
 
 class MaintenanceError(Exception):
@@ -6,7 +6,7 @@ class MaintenanceError(Exception):
 
 
 class SettingsError(MaintenanceError):
-    """A setting has a value that is not allowed; the text names the variable and what is."""
+    """A setting has a wrong value; the text names the variable and what is allowed."""
 
 
 class ParameterError(MaintenanceError, ValueError):
@@ -22,7 +22,7 @@ class StorageError(MaintenanceError):
 
 
 class TransientStorageError(StorageError):
-    """The storage service does not answer, or says that it is busy or broken: it passes."""
+    """The storage service does not answer, or answers 5xx or 429: worth a retry."""
 
 
 class ContainerError(MaintenanceError):
@@ -34,11 +34,11 @@ class EngineNotConfigured(ContainerError):
 
 
 class EngineUnavailable(ContainerError):
-    """The container engine does not answer, or says that it is busy or broken: it passes."""
+    """The container engine does not answer, or answers 5xx or 429: worth a retry."""
 
 
 class UnsafeKey(MaintenanceError):
-    """A file name that would leave its storage root, or names what is never deleted."""
+    """A file name that leaves its storage root, or names a file that is never deleted."""
 
 
 class GuardLost(MaintenanceError):
@@ -46,16 +46,16 @@ class GuardLost(MaintenanceError):
 
 
 class DatabaseError(MaintenanceError):
-    """A statement failed. The text is the server's primary message only: never row contents."""
+    """A statement failed. The text is the server's primary message, without row contents."""
 
 
 class TransientDatabaseError(DatabaseError):
-    """A statement failed for a reason that passes: connection, time-out, deadlock, restart."""
+    """A statement failed for a passing reason: connection, time-out, deadlock, restart."""
 
 
 class LockTimeout(TransientDatabaseError):
-    """A row was locked by somebody else for longer than the lock time-out."""
+    """Another session held a lock for longer than the lock time-out."""
 
 
 class RowRefused(DatabaseError):
-    """The database refused a value (a constraint, a trigger): one row's fault, not the run's."""
+    """The database refused a row (a constraint, a trigger): that row's failure, not the run's."""

@@ -1,7 +1,7 @@
-"""What is deleted by age alone, as a table (SPEC 7).
+"""The tables whose rows are deleted by age (SPEC 7).
 
-Another such table is one entry here, a flow that names it, its rights in maintenance/access.py,
-and a test. `python -m flows --list` shows each entry beside its job.
+A further table needs an entry here, a flow that names it, its columns in maintenance/access.py, and
+a test. `python -m flows --list` shows each entry beside its job.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,16 @@ from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 
 @dataclass(frozen=True)
 class ExpiringTable:
-    """A table whose rows go when their time is before the cutoff; equal stays.
+    """A table whose rows are deleted when their time is before the cutoff; an equal time stays.
 
-    Rows are found by their time and deleted by their place, so neither their key nor any other
-    column is ever read.
+    Rows are found by their time and deleted by their ctid, so no other column is read.
 
     Attributes:
-        table: where rows are deleted.
+        table: the table.
         time: the column that is compared; it needs an index.
         age: how much older than `as_of` a row must be, unless the run says otherwise.
-        condition: what must hold besides; part of the statement that deletes.
-        except_for: the condition in words, for people: which rows stay whatever their age.
+        condition: a further condition of the DELETE.
+        except_for: the condition in words: which rows stay regardless of their age.
     """
 
     table: Table
@@ -36,14 +35,14 @@ class ExpiringTable:
     except_for: str = ""
 
     def __str__(self) -> str:
-        """Say what is deleted, in one line."""
+        """Return in one line what is deleted."""
         since = f"{self.age.days} days ago" if self.age else "now"
         kept = f", except {self.except_for}" if self.except_for else ""
         return f"{self.table.name}: {self.time.name} before {since}{kept}"
 
 
 IDEMPOTENCY_KEYS = ExpiringTable(idempotency_keys, idempotency_keys.c.expires_at)
-"""Keys of API requests, whatever became of the request."""
+"""Keys of API requests, whatever the status of the request."""
 
 CALLBACK_RECEIPTS = ExpiringTable(
     callback_receipts,
@@ -58,7 +57,7 @@ CALLBACK_RECEIPTS = ExpiringTable(
     .exists(),
     except_for="receipts of active runs",
 )
-"""What keeps a callback from being taken twice; a run that is active may still need it."""
+"""Replay protection of callbacks; an active run may still need its receipts."""
 
 SESSIONS = ExpiringTable(sessions, sessions.c.expire_date)
 """Django's sessions."""

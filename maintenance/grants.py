@@ -1,6 +1,6 @@
-"""The rights of the jobs' database role, as SQL: `python -m maintenance.grants` prints the file.
+"""The privileges of the jobs' database role, as SQL: `python -m maintenance.grants` prints them.
 
-A role with these rights and no others cannot read the content of submissions, cannot delete a
+A role with these privileges and no others cannot read the content of submissions, cannot delete a
 submission or a run, and cannot change the schema.
 """
 
@@ -39,10 +39,9 @@ HEADER = f"""\
 
 
 def grants(role: str, jobs: Iterable[str]) -> str:
-    """Return the GRANT statements that let a role run these jobs, and nothing else.
+    """Return the GRANT statements that a role needs to run these jobs.
 
-    Reading and writing are granted by column, `ctid` (a row's place) among them; deleting is a
-    right on a table.
+    Reading and writing are granted by column, including `ctid`; DELETE exists for tables only.
     """
     accesses = [ACCESS[job] for job in jobs]
     name = _identifier(role)

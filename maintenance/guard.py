@@ -1,9 +1,8 @@
-"""One run of a job at a time (SPEC 2.8).
+"""The guard: one run of a job at a time (SPEC 2.8).
 
-The guard is a session-level advisory lock in the application's database, on a connection of its
-own. It dies with its holder: a killed run's connection closes and the lock is free. It needs a
-direct connection or a pooler in session mode; behind a pooler in transaction mode it would not
-hold.
+It is a session-level advisory lock in the application's database, on a connection of its own. When
+its holder dies, the connection closes and PostgreSQL releases the lock. It needs a direct
+connection or a pooler in session mode; a pooler in transaction mode does not keep the lock.
 """
 
 import logging
@@ -26,7 +25,7 @@ from maintenance.settings import Settings
 from maintenance.transient import translate
 
 LOCK_SPACE = 0x56424D54
-"""First half of the lock's key ("VBMT"); the second is the checksum of the job's name."""
+"""First half of the lock's key ("VBMT"); the second half is the CRC-32 of the job's name."""
 
 HOLDER = text(
     "SELECT a.pid, a.application_name, a.backend_start FROM pg_locks l"
@@ -48,7 +47,7 @@ class Holder:
     since: datetime | None
 
     def __str__(self) -> str:
-        """Name the run as an operator would look for it."""
+        """Return the run's name as an operator finds it in Prefect."""
         run = f"flow run {self.run_id}" if self.run_id else "another run"
         since = f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
         return f"{run} holds the job (database session {self.pid}{since})"
@@ -56,7 +55,7 @@ class Holder:
 
 @dataclass
 class Guard:
-    """The state of a job's lock: ours, or held by somebody else."""
+    """A job's guard: acquired by this run, or held by another one (`holder`)."""
 
     job: str
     connection: Connection
@@ -70,10 +69,10 @@ class Guard:
         return self.holder is None
 
     def check(self) -> None:
-        """Make sure that the lock is still ours.
+        """Check that this run still holds the lock.
 
         Raises:
-            GuardLost: its connection is gone, so another run may have taken over.
+            GuardLost: its connection is gone, so another run may have acquired it.
         """
         try:
             self.connection.execute(text("SELECT 1"))
@@ -87,10 +86,10 @@ class Guard:
 
 @contextmanager
 def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Guard]:
-    """Try to take the job's lock, without waiting, for as long as the block lasts.
+    """Try to acquire the job's lock, without waiting, for the duration of the block.
 
-    Its connection is named `<job>/<flow run id>`, so that whoever is turned away can say which
-    run holds the job.
+    The connection's application_name is `<job>/<flow run id>`, so that a run that is refused can
+    report which run holds the job.
     """
     name = f"{job}/{(run_id or uuid.UUID(int=0)).hex}"
     if len(name) > MAX_NAME_BYTES:

@@ -1,7 +1,7 @@
-"""The indexes that deleting by age needs, looked for in the live catalogue.
+"""The indexes that deleting by age needs, searched for in the live catalogue.
 
-Without them a job still does its work, and slowly: what is missing is a finding that names the
-statement to create it, never an error. CONCURRENTLY keeps the application writing meanwhile.
+A missing index makes a job slow but is no error: it is a warning with the statement that creates
+it. CONCURRENTLY lets the application go on writing while the index is built.
 """
 
 from sqlalchemy import Connection, text
@@ -16,7 +16,7 @@ TIME_INDEX = text(
     " AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL)"
 )
 
-# An index serves a foreign key when its first columns are those of the key, in whatever order.
+# An index serves a foreign key when its leading columns are those of the key, in any order.
 UNINDEXED_REFERENCES = text(
     "SELECT f.conrelid::regclass::text AS name, ARRAY("
     "  SELECT quote_ident(a.attname) FROM unnest(f.conkey) WITH ORDINALITY AS k(number, place)"
@@ -31,17 +31,17 @@ UNINDEXED_REFERENCES = text(
 
 
 def has_time_index(connection: Connection, expiring: ExpiringTable) -> bool:
-    """Return whether a usable index begins with the column that decides a row's age."""
+    """Return whether a valid B-tree index starts with the time column."""
     names = {"table": expiring.table.name, "column": expiring.time.name}
     found: bool = connection.execute(TIME_INDEX, names).scalar_one()
     return found
 
 
 def missing_indexes(connection: Connection, expiring: ExpiringTable) -> list[str]:
-    """Return what is missing, each with the statement that creates it; nothing when all is well.
+    """Return the missing indexes, each with the statement that creates it.
 
-    Looked for: an index on the column that decides a row's age, and one on every foreign key that
-    references the table, which is checked once for every deleted row.
+    Needed are an index on the time column and one on every foreign key that references the table,
+    because PostgreSQL searches the referencing table once for every deleted row.
     """
     table = expiring.table.name
     findings = []

@@ -1,4 +1,4 @@
-"""How long things are kept (SPEC 3): days by policy, deadlines, and the backoff of retries."""
+"""Retention (SPEC 3): days by policy, deadlines, and the backoff of retries."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,20 +24,20 @@ BACKOFF: Final = (
     timedelta(hours=6),
     timedelta(hours=24),
 )
-"""The wait after failure 1, 2, ...; the last one repeats for ever: deletion is never given up."""
+"""The wait after failure 1, 2, ...; the last one repeats, because a purge is never given up."""
 
 ALERT_ATTEMPTS: Final = 5
-"""From so many failed attempts on, a report raises an alert."""
+"""Failed attempts from which on a report raises an alert."""
 
 MAX_ERROR_CHARACTERS: Final = 2_000
 
 
 def submission_deadline(policy: str, created: datetime, ended: datetime | None) -> datetime | None:
-    """Return when a submission's content must go, None for no date.
+    """Return the deadline of a submission's content; None when the policy has none.
 
     Args:
         policy: its `retention_policy`.
-        created: when it came.
+        created: its time of creation.
         ended: the latest `ended_at` of its runs, None without one.
     """
     days = INPUT_DAYS.get(policy)

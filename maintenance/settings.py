@@ -1,8 +1,8 @@
 """The settings, validated once (SPEC 8).
 
-Validibot's own variables are read under their own names, so that its env files can be reused;
-what is ours begins with `MAINTENANCE_`. A wrong value is one error that names the variable and
-never repeats what it held, because it may be a secret.
+Validibot's own variables are read under their names, so that its env files can be reused; those of
+this project start with `MAINTENANCE_`. A wrong value is one error that names the variable but never
+repeats the value, because it may be a secret.
 """
 
 import re
@@ -23,20 +23,20 @@ DATABASE_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 DRIVER = "postgresql+psycopg"
 
 CONTAINER_TARGETS = ("self_hosted", "local_docker_compose")
-"""The values of DEPLOYMENT_TARGET with which validators run in containers on an engine of ours."""
+"""The values of DEPLOYMENT_TARGET with which validators run on a container engine."""
 DOCKER_HOST = re.compile(r"unix:///[^@]*|tcp://[A-Za-z0-9._:\[\]-]+/?")
 
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]")
 ENDPOINT_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._/-]*)?")
 
 JOB_PLACEHOLDER = "{job}"
-"""In MAINTENANCE_SUCCESS_PING_URL: the job's name comes here."""
+"""Replaced by the job's name in MAINTENANCE_SUCCESS_PING_URL."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Settings(BaseSettings):
-    """Where Validibot's data is, and how gently to work on it."""
+    """Where Validibot's data is, and the limits within which jobs work on it."""
 
     model_config = SettingsConfigDict(
         extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
@@ -58,21 +58,21 @@ class Settings(BaseSettings):
     storage_bucket: str | None = Field(None, validation_alias="STORAGE_BUCKET")
     """Holds `private/` and `public/` when the backend is not local."""
     gcs_validation_bucket: str | None = Field(None, validation_alias="GCS_VALIDATION_BUCKET")
-    """Where the validators on Google Cloud write run bundles."""
+    """The bucket of run bundles on Google Cloud."""
     aws_s3_endpoint_url: str | None = Field(None, validation_alias="AWS_S3_ENDPOINT_URL")
-    """The address of a service that speaks S3, unless it is Amazon's own."""
+    """The address of an S3-compatible service other than Amazon's."""
     aws_s3_region_name: str | None = Field(None, validation_alias="AWS_S3_REGION_NAME")
 
     validator_timeout_seconds: Seconds = Field(3_600, validation_alias="VALIDATOR_TIMEOUT_SECONDS")
-    """How long a validator may take when its container does not say."""
+    """Time-out of a validator whose container has no time-out label."""
     docker_host: str | None = Field(None, validation_alias="DOCKER_HOST")
-    """The container engine; without it, the local one's usual socket."""
+    """The container engine's address; by default the local socket."""
     docker_tls_verify: bool = Field(False, validation_alias="DOCKER_TLS_VERIFY")  # noqa: FBT003
     docker_cert_path: Path | None = Field(None, validation_alias="DOCKER_CERT_PATH")
     docker_timeout_seconds: Seconds = Field(
         30.0, validation_alias="MAINTENANCE_DOCKER_TIMEOUT_SECONDS"
     )
-    """Longest wait for an answer of the container engine."""
+    """Time-out of a request to the container engine."""
 
     batch_size: int = Field(1_000, ge=1, le=50_000, validation_alias="MAINTENANCE_BATCH_SIZE")
     """Most rows of one batch; the batch adapts below it."""
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     delete_batch_size: int = Field(
         200_000, ge=1, le=1_000_000, validation_alias="MAINTENANCE_DELETE_BATCH_SIZE"
     )
-    """The same for the jobs that delete rows by age: their target time is met long before."""
+    """The same for the jobs that delete rows by age, which reach their target time first."""
     batch_seconds: Seconds = Field(0.5, validation_alias="MAINTENANCE_BATCH_SECONDS")
     """Target time of a purge batch, files included."""
     delete_batch_seconds: Seconds = Field(0.05, validation_alias="MAINTENANCE_DELETE_BATCH_SECONDS")
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     )
     """Pause between two such batches."""
     lock_timeout_seconds: Seconds = Field(0.5, validation_alias="MAINTENANCE_LOCK_TIMEOUT_SECONDS")
-    """Below PostgreSQL's deadlock_timeout (1 s), so that we give way before the application."""
+    """Below PostgreSQL's deadlock_timeout (1 s), so that a job gives way before the application."""
     statement_timeout_seconds: Seconds = Field(
         30.0, validation_alias="MAINTENANCE_STATEMENT_TIMEOUT_SECONDS"
     )
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     success_ping_url: SecretStr | None = Field(
         None, validation_alias="MAINTENANCE_SUCCESS_PING_URL"
     )
-    """Asked for after each successful run; as good as a password."""
+    """Requested after each successful run; to be kept as secret as a password."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -188,7 +188,7 @@ class Settings(BaseSettings):
 
     @property
     def public_root(self) -> Path:
-        """Where the older layout kept run bundles."""
+        """Where run bundles of the older layout are."""
         return self.storage_root / "public"
 
     @property
@@ -225,7 +225,7 @@ def _parsed(text: str) -> URL:
         message = f"DATABASE_URL: must begin with one of {', '.join(DATABASE_SCHEMES)}"
         raise ValueError(message)
     if "@" in f"{url.host}{url.database}":
-        # The rest of a password would be taken for the host, and quoted when it does not answer.
+        # The rest of the password would be parsed as the host, and quoted in connection errors.
         message = "DATABASE_URL: an @ in the user's name or password must be written as %40"
         raise ValueError(message)
     return url.set(drivername=DRIVER)
@@ -243,7 +243,7 @@ def _is_ping_url(text: str) -> bool:
 
 
 def explain(error: ValidationError) -> str:
-    """Say which variables are wrong and what is allowed, without what they held."""
+    """Return which variables are wrong and what is allowed, without their values."""
     lines = []
     for problem in error.errors(include_input=False, include_context=False):
         variable = ".".join(str(part) for part in problem["loc"])

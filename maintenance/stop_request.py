@@ -1,12 +1,11 @@
-"""Stopping a run on request, between two batches.
+"""Stop requests: a signal asks a run to stop between two batches.
 
-The first SIGTERM or SIGINT is a request: the batch that is going on is finished, the run says what
-it has done, and ends. A wait before another attempt is left at once. A second signal is not a
-request any more: it does what it would have done without us, and ends the process. SIGUSR1, by
-which the command around a worker asks all of its runs, is a request however often it comes.
+After the first SIGTERM or SIGINT the run finishes its current batch, reports and ends; a wait for a
+retry ends at once. A second signal has its default effect and ends the process. SIGUSR1, which
+`deployments.worker` sends to all of its runs, is always a stop request and may be repeated.
 
-Nothing depends on it: every batch is a transaction, so a run that is killed instead loses nothing
-but its report. What it cannot hurry is a single long statement (`statement_timeout` bounds it).
+Correctness does not depend on it: every batch is a transaction, so a run that is killed loses only
+its report. A single long statement is not interrupted; `statement_timeout` bounds it.
 """
 
 import signal
@@ -19,16 +18,16 @@ from types import FrameType
 
 REPEATABLE = signal.SIGUSR1
 SIGNALS = (signal.SIGTERM, signal.SIGINT, REPEATABLE)
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 class StopRequested(BaseException):
-    """Somebody asked this run to stop; no Exception, because no work has failed."""
+    """The run was asked to stop; not an Exception, because no work has failed."""
 
 
 @dataclass
 class _Request:
-    """What this process was asked; signals are the process's, and so is this."""
+    """The stop request of this process; there is one, as signals belong to the process."""
 
     asked_by: signal.Signals | None = None
     waiting: bool = False
@@ -39,50 +38,50 @@ _request = _Request()
 
 
 def requested() -> signal.Signals | None:
-    """Return the signal by which somebody has asked this run to stop; None if nobody has."""
+    """Return the signal that has asked this run to stop; None without one."""
     return _request.asked_by
 
 
 def stopped_by() -> signal.Signals | None:
-    """Return the signal that the latest run of this process was asked by, after its end, too."""
+    """Return the signal that asked the latest run of this process to stop, even after its end."""
     return _request.asked_by or _request.stopped_by
 
 
 def check() -> None:
-    """Leave the run if somebody asked for it.
+    """End the run if it was asked to stop.
 
     Raises:
-        StopRequested: somebody did.
+        StopRequested: it was.
     """
     if _request.asked_by is not None:
         raise StopRequested
 
 
 def may_wait() -> bool:
-    """Return whether to wait for another attempt; until work begins, a request ends the wait."""
+    """Return whether to wait for a retry; until `begin_work`, a stop request ends the wait."""
     _request.waiting = _request.asked_by is None
     return _request.waiting
 
 
 def begin_work() -> None:
-    """End what `may_wait` has begun: from here on a request waits for the end of the batch."""
+    """End the wait of `may_wait`: from here on a stop request takes effect after the batch."""
     _request.waiting = False
 
 
 def rest(seconds: float) -> None:
-    """Sleep, but not on after somebody asked."""
+    """Sleep until the time is over or the run is asked to stop."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not requested():
-        time.sleep(min(left, LOOK_SECONDS))
+        time.sleep(min(left, POLL_SECONDS))
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Take the first signal as a request for as long as the block lasts.
+    """Handle signals as stop requests for the duration of the block.
 
-    A signal that is ignored stays ignored (SIGINT of a background process), but for SIGUSR1, which
-    whoever is not ready to stop has to ignore. Outside the main thread, where signals cannot be
-    taken, the block runs as it is.
+    A signal that is ignored stays ignored (SIGINT of a background process), except SIGUSR1, which a
+    process ignores as long as it is not ready to stop. Outside the main thread, where Python cannot
+    handle signals, the block runs without handlers.
 
     Raises:
         StopRequested: by a signal during a wait.

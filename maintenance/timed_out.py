@@ -1,4 +1,4 @@
-"""What is written on a run that the watchdog ended (SPEC 6.2), and how it is known again (6.4)."""
+"""The error text of a run that was timed out (SPEC 6.2), and the pattern that finds it (6.4)."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ ERROR: Final = (
 )
 
 ERROR_LIKE: Final = "Run timed out after % minutes - no callback received from validator.%"
-"""The pattern of SQL's LIKE that every such text matches, those of Validibot's own watchdog too."""
+"""The LIKE pattern of every such text, including those of Validibot's own watchdog."""
 
 ATTEMPT_ERROR_CODE: Final = "run_timed_out"
 
 
 def timed_out_error(minutes: int) -> str:
-    """Return the error text of a run that hung for so many minutes."""
+    """Return the error text of a run that was timed out after `minutes`."""
     return ERROR.format(minutes=minutes)

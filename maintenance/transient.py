@@ -1,7 +1,6 @@
-"""Which errors pass by themselves and are worth another attempt (SPEC 2.9).
+"""Which errors are transient and worth a retry (SPEC 2.9).
 
-One function decides for the whole project, so that a class of error is added in one place.
-Everything that is not listed here fails at once.
+One function decides for the whole project. Every error that is not listed here fails at once.
 """
 
 import re
@@ -24,14 +23,14 @@ TRANSIENT_CLASSES = ("08", "53", "57", "58")
 # Serialization failure, deadlock, transaction or idle-in-transaction time-out.
 TRANSIENT_STATES = frozenset({"40001", "40P01", "25P03", "25P04"})
 LOCK_NOT_AVAILABLE = "55P03"
-# Data exceptions, integrity violations, a check option, RAISE in a trigger: one row's fault.
+# Data exceptions, integrity violations, a check option, RAISE in a trigger: one row's failure.
 ROW_CLASSES = ("22", "23", "44", "P0")
-# A data exception's message may quote the value that it is about.
+# The message of a data exception may quote the value.
 DATA_EXCEPTION = "22"
 
-# A refused connection carries no SQLSTATE, only text. These are the answers of a server, a pooler
-# or the client library that will be the same next time. Any other one (nobody listens, starting
-# up, shutting down, too many connections, words in another language) is worth another attempt.
+# A refused connection carries no SQLSTATE, only text. These answers of a server, a pooler or the
+# client library are permanent. Any other one (connection refused, starting up, shutting down, too
+# many connections, a message in another language) is worth a retry.
 PERMANENT_REFUSALS = re.compile(
     r"password authentication failed|authentication failed for user|no password supplied"
     r"|SASL authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects"
@@ -43,7 +42,7 @@ PERMANENT_REFUSALS = re.compile(
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the same work may succeed when it is tried again."""
+    """Return whether the same work may succeed at a retry."""
     if isinstance(error, (TransientDatabaseError, TransientStorageError, EngineUnavailable)):
         return True
     if isinstance(error, DBAPIError):
@@ -54,7 +53,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def translate(error: DBAPIError) -> DatabaseError:
-    """Turn a driver's error into ours, without the DETAIL line, which quotes row contents."""
+    """Turn a driver's error into a DatabaseError without the DETAIL line, which quotes rows."""
     state = getattr(error.orig, "sqlstate", None) or ""
     text = f"{type(error.orig).__name__}: {_cause(error, state)}"
     if state == LOCK_NOT_AVAILABLE:
@@ -70,13 +69,13 @@ def translate(error: DBAPIError) -> DatabaseError:
 
 
 def _cause(error: DBAPIError, state: str) -> str:
-    """Return the cause in one line, without values of rows."""
+    """Return the cause in one line, without row contents."""
     diagnostics = getattr(error.orig, "diag", None)
     primary: str | None = getattr(diagnostics, "message_primary", None)
     if primary and state.startswith(DATA_EXCEPTION):
         primary = re.sub(r'".*"', '"..."', primary, flags=re.DOTALL)
     if not primary and _of_connection(error):
-        # The client library's words name host, user and database, never the password.
+        # The client library's message names host, user and database, but never the password.
         primary = str(error.orig)
     return " ".join((primary or "refused by the driver").split())
 

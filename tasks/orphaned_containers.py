@@ -1,4 +1,4 @@
-"""The tasks of cleanup-orphaned-containers: look, preview, remove, count what is left (SPEC 7)."""
+"""The tasks of cleanup-orphaned-containers: find, preview, remove, count the rest (SPEC 7)."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,43 +36,43 @@ from tasks.purge.options import block_sizer
 from tasks.retrying import TASK_OPTIONS
 
 STOP_GRACE_SECONDS = 10.0
-"""A container may take so long to end before it is killed."""
+"""Time that a container has to exit before it is killed."""
 
 PARALLEL_REMOVALS = 4
 BATCH_SIZE = 4 * PARALLEL_REMOVALS
-"""Most containers of a batch, unless a run says otherwise: at worst 40 seconds of stopping."""
+"""Default of the most containers of a batch: stopping them takes 40 seconds at worst."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The moment that a run works up to, and why the database cannot be asked, if so."""
+    """The cutoff of a run, and why the database is unavailable, if it is."""
 
     cutoff: Cutoff
     database_fault: str | None = None
 
     @property
     def warnings(self) -> list[str]:
-        """What a report says about it."""
+        """The warning for the report."""
         if self.database_fault is None:
             return []
         warning = (
-            "the database cannot be asked, so this run goes by this machine's clock and by the"
-            f" containers' labels alone, and holds no guard: {self.database_fault}"
+            "the database is unavailable, so this run uses this machine's clock and the containers'"
+            f" labels alone, and holds no guard: {self.database_fault}"
         )
         return [warning]
 
 
 @dataclass(frozen=True)
 class OrphanOptions:
-    """How a run chooses and works.
+    """The options of a run.
 
     Attributes:
-        job: the job's name, which its database connections carry.
-        grace: how much longer than allowed a container may last.
+        job: the job's name, used as application_name of its connections.
+        grace: the grace period after a container's time-out or its run's end.
         batch_size: most containers of a batch.
-        ask_database: whether the runs of containers can be asked for.
-        remove_all: choose every managed container, whatever its age.
-        force: with remove_all, those of RUNNING runs too.
+        ask_database: whether the database is available.
+        remove_all: select every managed container, whatever its age.
+        force: with remove_all, also those of RUNNING runs.
     """
 
     job: str
@@ -85,23 +85,23 @@ class OrphanOptions:
 
 @dataclass(frozen=True)
 class OrphanWork:
-    """What a run has chosen to remove, oldest first, and how it was told to choose."""
+    """The selected containers, oldest first, and the options of the run."""
 
     options: OrphanOptions
-    chosen: Sequence[ManagedContainer]
+    selected: Sequence[ManagedContainer]
 
 
 @task(
     name="choose cutoff, by the database if it answers", cache_policy=NO_CACHE, persist_result=False
 )
 def choose_cutoff_or_own_clock(job: str, as_of: datetime | None, *, dry_run: bool) -> Start:
-    """Check the schema and read the database's clock; without an answer, take our own.
+    """Check the schema and read the database's clock; without an answer, use this machine's.
 
-    It is asked once: what a container's labels say need not wait until the database is back.
+    There is no retry: the label rule does not need the database.
 
     Raises:
         SchemaMismatch: a table or column is missing (SPEC 2.11).
-        ParameterError: `as_of` lies in the future and the run would act (SPEC 2.1).
+        ParameterError: `as_of` is in the future and this is not a dry run (SPEC 2.1).
     """
     try:
         with transaction(engine_for(settings(), job), read_only=True) as connection:
@@ -113,11 +113,11 @@ def choose_cutoff_or_own_clock(job: str, as_of: datetime | None, *, dry_run: boo
 
 @task(name="find orphaned containers", **TASK_OPTIONS)
 def find_orphans(cutoff: Cutoff, options: OrphanOptions) -> Selection:
-    """Return the containers that a run removes, oldest first, from one list of the engine.
+    """Return the containers to remove, oldest first, from one list of the container engine.
 
     Raises:
-        EngineUnavailable: the engine does not answer, or says that it is busy or broken.
-        ContainerError: the engine may not be used, or is none.
+        EngineUnavailable: no answer in time, or a 5xx or 429.
+        ContainerError: the engine may not be used, or is no engine.
     """
     return _choose(cutoff, options)
 
@@ -126,22 +126,22 @@ def find_orphans(cutoff: Cutoff, options: OrphanOptions) -> Selection:
 def remove_orphans(
     _cutoff: Cutoff, cursor: int | None, share: SliceBudget, work: OrphanWork
 ) -> Slice[int]:
-    """Stop and remove what was chosen, a few at a time; the cursor counts how many are behind.
+    """Stop and remove the selected containers; the cursor is the number of those already handled.
 
-    One container's failure is its own. What `remove_all` has chosen is looked up again first:
-    a run may have begun meanwhile.
+    A container's failure does not affect the others. With `remove_all` the runs are read again
+    before each batch, because one may have started meanwhile.
 
     Raises:
-        EngineUnavailable: the engine was lost in the first batch of the slice.
-        DatabaseError: the runs could not be looked up again.
+        EngineUnavailable: the engine became unavailable in the first batch of the slice.
+        DatabaseError: the runs could not be read again.
     """
     with open_engine(settings()) as engine:
 
         def one_batch(place: int | None, _rows: int) -> Batch[int]:
             first = place or 0
             end = first + work.options.batch_size
-            result = _remove(engine, work.chosen[first:end], work.options)
-            return Batch(result, end, exhausted=end >= len(work.chosen))
+            result = _remove(engine, work.selected[first:end], work.options)
+            return Batch(result, end, exhausted=end >= len(work.selected))
 
         return work_slice(one_batch, cursor, share, block_sizer())
 
@@ -153,19 +153,19 @@ def count_orphans(cutoff: Cutoff, options: OrphanOptions) -> Overdue:
 
 
 def overdue_containers(cutoff: Cutoff, options: OrphanOptions) -> Overdue:
-    """Return how many containers are still to be removed, and the age of the oldest.
+    """Return how many orphans are left, and the age of the oldest.
 
     Raises:
-        EngineUnavailable: the engine does not answer, or says that it is busy or broken.
+        EngineUnavailable: no answer in time, or a 5xx or 429.
     """
     left = _choose(cutoff, options).orphans
     age = (cutoff.as_of - left[0].created).total_seconds() if left else None
     return Overdue(rows=len(left), oldest_age_seconds=age)
 
 
-def previewed(chosen: Sequence[ManagedContainer]) -> BatchResult:
+def previewed(selected: Sequence[ManagedContainer]) -> BatchResult:
     """Return the result of a dry run."""
-    return _selected(chosen)
+    return _selected(selected)
 
 
 def _choose(cutoff: Cutoff, options: OrphanOptions) -> Selection:
@@ -184,11 +184,11 @@ def _choose(cutoff: Cutoff, options: OrphanOptions) -> Selection:
         try:
             known = _runs_of(containers, options.job)
         except DatabaseError as error:
-            warnings.append(f"the runs of containers cannot be asked for: {error}")
+            warnings.append(f"the runs of containers cannot be read: {error}")
     selection = select_orphans(containers, known or {}, moments)
     selection.warnings += warnings
     if options.remove_all and known is None:
-        selection.warnings.append("remove_all removes nothing while runs cannot be asked for")
+        selection.warnings.append("remove_all removes nothing while the runs cannot be read")
     elif options.remove_all and known is not None:
         selection.orphans = select_all(containers, known, force=options.force)
     return selection
@@ -222,19 +222,19 @@ def _remove(
     _check_engine(engine, [removal for removal in removals if removal])
     for container, removal in zip(batch, removals, strict=True):
         if removal is None:
-            result.deferred += 1  # the run is to stop, and had not begun with it
+            result.deferred += 1  # the run was asked to stop before this one was started
         elif removal.error is None:
-            result.done += 1  # absent, too: then somebody else has done it
+            result.done += 1  # removed, or absent before
         else:
             result.fail(container.item, removal.cause)
     return result
 
 
 def _check_engine(engine: ContainerEngine, removals: Sequence[ContainerRemoval]) -> None:
-    """Tell an engine that is away from a container that it cannot remove.
+    """Distinguish an unavailable engine from a container that it cannot remove.
 
     Raises:
-        EngineUnavailable: it is away; what was removed already is absent for the next attempt.
+        EngineUnavailable: it is unavailable; a retry finds removed containers absent.
     """
     if any(isinstance(removal.error, EngineUnavailable) for removal in removals):
         engine.ping()

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from deployments.settings import DeploymentSettings
 from flows.jobs import JOBS
 from maintenance.settings import Settings
@@ -12,18 +10,12 @@ from maintenance.settings import Settings
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 
 
 def test_the_readme_lists_every_job_with_its_schedule() -> None:
     rows = dict(re.findall(r"^\| `([a-z-]+)/default` \| [^`|]*`([^`]+)` \|", README, re.MULTILINE))
     assert rows == {name: job.schedule for name, job in JOBS.items()}
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
 
 
 def test_the_commands_of_the_readme_exist() -> None:
@@ -64,3 +56,15 @@ def test_the_guide_tells_the_defaults_of_the_numbers() -> None:
         if name.startswith("MAINTENANCE_")
     }
     assert {name: float(value) for name, value in rows.items()} == expected
+
+
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    rows = re.findall(r"^\| (?!promise|---).*\|$", RELIABILITY, re.MULTILINE)
+    assert len(rows) > 40
+    named = [NAMED_TEST.findall(row.rpartition(" | ")[2]) for row in rows]
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests] == []
+    for file, test in {one for tests in named for one in tests}:
+        assert f"\ndef {test}(" in (ROOT / file).read_text(), f"{file}::{test}"

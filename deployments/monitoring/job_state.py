@@ -1,5 +1,6 @@
-"""What a Prefect server knows of a job: its schedules, its runs, its workers."""
+"""The state of a job on the Prefect server: its schedules, its runs, its workers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -26,29 +27,29 @@ from deployments.setup.schedule_merge import to_live
 from flows.run.final_state import ITEMS_FAILED, SKIPPED
 
 NO_ENGINE = "has no container engine"
-"""In the message of a run that had nothing to do because there can be nothing to do."""
+"""In the message of a skipped run whose job can never have work in this deployment of Validibot."""
 
 NO_SCHEDULE = "none"
 
 PAGE = 50
 MAX_RUNS = 500
-"""So many runs are looked through for one that did the job's work."""
+"""At most so many runs are searched for one that did the job's work."""
 
 HEARTBEATS = 3
 SHORTEST_SILENCE = timedelta(minutes=2)
-"""A worker was seen lately when it was heard of within three heartbeats, or within this."""
+"""A worker was seen lately if it was heard within three heartbeats, or within this time."""
 
 
 @dataclass(frozen=True)
 class JobState:
-    """One job as the server knows it."""
+    """One job on the server."""
 
     job: str
     deployment: DeploymentResponse | None
     last_run: FlowRun | None = None
-    """The run that started last, going or ended."""
+    """The run that started last, whether or not it has ended."""
     last_work: FlowRun | None = None
-    """The run that did the job's work last: neither a dry run nor one that was skipped."""
+    """The last run that did the job's work: neither a dry run nor a skipped one."""
     next_run: datetime | None = None
 
     @property
@@ -66,14 +67,14 @@ class JobState:
 
     @property
     def schedule(self) -> str:
-        """All its schedules in words."""
+        """All its schedules as text."""
         if self.deployment is None:
             return "not deployed"
         return ", ".join(to_live(one).text for one in self.deployment.schedules) or NO_SCHEDULE
 
 
 def read_job(client: SyncPrefectClient, job: str) -> JobState:
-    """Ask for everything that is known of a job."""
+    """Read the state of a job."""
     deployment = read_deployment(client, f"{job}/{DEPLOYMENT}")
     of_job = FlowFilter(name=FlowFilterName(any_=[job]))
     started = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
@@ -90,24 +91,35 @@ def read_job(client: SyncPrefectClient, job: str) -> JobState:
 
 
 def read_workers(client: SyncPrefectClient) -> list[Worker]:
-    """Return the workers that the server has heard of in the work pool, the latest first."""
+    """Return the work pool's workers, the one heard last first.
+
+    Raises:
+        ObjectNotFound: there is no work pool.
+    """
     found = client.read_workers_for_work_pool(WORK_POOL, limit=PAGE)
     heard = [(one.last_heartbeat_time, one) for one in found if one.last_heartbeat_time]
     return [one for _, one in sorted(heard, key=lambda pair: pair[0], reverse=True)]
 
 
 def seen_lately(worker: Worker, now: datetime) -> bool:
-    """Return whether a worker has been heard of just now."""
+    """Decide whether a worker is present, from its last heartbeat."""
     interval = timedelta(seconds=worker.heartbeat_interval_seconds or 0)
     heard = worker.last_heartbeat_time
     return heard is not None and now - heard <= max(SHORTEST_SILENCE, HEARTBEATS * interval)
 
 
-def did_its_work(run: FlowRun) -> bool:
-    """Return whether a run did what the job is for.
+def unseen_since(workers: Sequence[Worker]) -> str:
+    """Return since when no worker was seen, as text; `workers` as `read_workers` returns them."""
+    heard = workers[0].last_heartbeat_time if workers else None
+    since = f"none seen since {heard:%Y-%m-%d %H:%M} UTC" if heard else "none was ever seen"
+    return f"{since}, so no run starts"
 
-    One in which items failed counts: it did the others, and its failures are told by themselves.
-    One that was skipped does not, unless there is nothing that the job could ever do here.
+
+def did_its_work(run: FlowRun) -> bool:
+    """Decide whether an ended run did the job's work.
+
+    A run in which items failed counts: it did the others, and the failures are reported separately.
+    A skipped run counts only if the job can never have work here.
     """
     state = run.state
     if state is None or (run.parameters or {}).get("dry_run"):

@@ -1,7 +1,8 @@
-"""Whether a job is late: by its schedules, and by what it has not taken up.
+"""Lateness of a job: by its schedules, and by its oldest overdue row.
 
-Two windows may be missed (a worker that restarts, a run that is skipped because another one holds
-the job), and a run may use its time budget. Only then is a job late.
+A job may miss two windows (a worker restarts, a run is skipped because another one holds the
+guard), and a run may use its time budget. After that the job is late. Everything here is decided
+from data that was read before; no server is needed.
 """
 
 import asyncio
@@ -23,13 +24,20 @@ Computing = computing.CronSchedule | computing.IntervalSchedule | computing.RRul
 
 
 def late(state: JobState, backlog: Backlog, budget: timedelta, now: datetime) -> list[str]:
-    """Return why a job is late; nothing when it is not, or when no schedule of it is active."""
+    """Return why a job is late; an empty list if it is not, or if none of its schedules is active.
+
+    Args:
+        state: the job on the Prefect server.
+        backlog: what is overdue of it.
+        budget: its time budget.
+        now: the time of the decision.
+    """
     if state.deployment is None:
         return ["is not deployed, so it never runs; `python -m deployments` deploys it"]
     schedules = state.active
     if not schedules:
         return []
-    # A schedule that was made, edited or resumed has its windows from then on.
+    # The windows of a schedule count from when it was created, edited or resumed.
     since = max(one.updated or one.created or now for one in schedules)
     reasons = []
     done = state.last_work.start_time if state.last_work else None
@@ -47,7 +55,7 @@ def late(state: JobState, backlog: Backlog, budget: timedelta, now: datetime) ->
 def windows(
     schedules: Sequence[DeploymentSchedule], since: datetime, number: int
 ) -> list[datetime]:
-    """Return the first moments after another one at which any of the schedules starts a run."""
+    """Return the first times after `since` at which any of the schedules starts a run."""
 
     async def dates() -> set[datetime]:
         found: set[datetime] = set()
@@ -67,7 +75,7 @@ def _passed(
 
 
 def _computing(schedule: DeploymentSchedule) -> Computing:
-    """Return the server's own kind of a schedule, which can compute its dates."""
+    """Return the server's class of a schedule, which can compute its dates."""
     fields = schedule.schedule.model_dump()
     if isinstance(schedule.schedule, CronSchedule):
         return computing.CronSchedule.model_validate(fields)

@@ -1,4 +1,4 @@
-"""Preflight of what is set up on the Prefect server."""
+"""Preflight checks of the Prefect server and of what is set up on it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +13,7 @@ from deployments.monitoring.job_state import (
     read_job,
     read_workers,
     seen_lately,
+    unseen_since,
 )
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.settings import load_deployment_settings
@@ -25,7 +26,7 @@ RESCUE = "crash rescue"
 SCHEDULER_LOOP = timedelta(seconds=90)
 """The server makes the runs of a schedule that was edited within a minute."""
 RETRIES = 1
-"""The preflight shall be over before anybody gives it up."""
+"""Fewer than elsewhere: an operator waits for the result."""
 APPLY = "set it up with: python -m deployments"
 
 
@@ -34,7 +35,7 @@ def deployment_checks() -> list[Check]:
     jobs = tuple(_name(job) for job in JOBS)
     return [
         Check((SETTINGS,), lambda: [_settings()]),
-        Check((SERVER, POOL, WORKER, RESCUE, *jobs), _look),
+        Check((SERVER, POOL, WORKER, RESCUE, *jobs), _check_server),
     ]
 
 
@@ -43,8 +44,8 @@ def _settings() -> Finding:
     return ok(SETTINGS, f"time zone {found.time_zone}")
 
 
-def _look() -> list[Finding]:
-    """Look at one thing after the other; what a failure keeps from being looked at says so."""
+def _check_server() -> list[Finding]:
+    """Check one part after the other; after a failure the remaining ones are "not checked"."""
     found: list[Finding] = []
     names = [SERVER, POOL, WORKER, RESCUE, *(_name(job) for job in JOBS)]
     try:
@@ -55,12 +56,12 @@ def _look() -> list[Finding]:
             found += [_deployment(read_job(client, job)) for job in JOBS]
     except ServerUnavailable as problem:
         found.append(error(names[len(found)], problem.cause, problem.action))
-        found += not_checked(names[len(found) :], "the Prefect server cannot be asked")
+        found += not_checked(names[len(found) :], "the Prefect server does not answer")
     return found
 
 
 def _server(client: SyncPrefectClient) -> Finding:
-    client.read_work_pools(limit=1)  # health is told to everybody; this needs to be let in
+    client.read_work_pools(limit=1)  # unlike the health check, this needs authentication
     version = client.request("GET", "/admin/version").json()
     where = f"{address()}, Prefect {version}"
     if version != prefect.__version__:
@@ -91,10 +92,7 @@ def _worker(client: SyncPrefectClient) -> Finding:
     if present:
         return ok(WORKER, f"seen lately: {', '.join(sorted(present))}")
     action = "start one with: python -m deployments.worker"
-    heard = workers[0].last_heartbeat_time if workers else None
-    if heard is None:
-        return error(WORKER, "none was ever seen, so no run starts", action)
-    return error(WORKER, f"none seen since {heard:%Y-%m-%d %H:%M} UTC, so no run starts", action)
+    return error(WORKER, unseen_since(workers), action)
 
 
 def _rescue(client: SyncPrefectClient) -> Finding:
@@ -144,13 +142,13 @@ def _schedule(name: str, job: JobState) -> Finding:
 
 
 def _edited_lately(job: JobState) -> bool:
-    """Return whether the scheduler may not have met a schedule as it is now."""
+    """Return whether the scheduler may not have processed the latest edit of a schedule yet."""
     edited = max((one.updated for one in job.active if one.updated), default=None)
     return edited is not None and datetime.now(UTC) - edited <= SCHEDULER_LOOP
 
 
 def _resume(job: JobState) -> str:
-    assert job.deployment is not None  # noqa: S101 - who is paused is there
+    assert job.deployment is not None  # noqa: S101 - a job without one is not paused
     if job.deployment.paused:
         return "resume the deployment in the UI"
     paused = next(one for one in job.deployment.schedules if not one.active)

@@ -1,4 +1,4 @@
-"""The jobs at a glance: schedule, last run, next run, and what is overdue."""
+"""The status of all jobs: schedule, last run, next run, and what is overdue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Any
 
 from deployments.client import ServerUnavailable, server
 from deployments.monitoring.job_state import JobState, read_job
+from deployments.monitoring.problems import uncounted
+from deployments.table import aligned
 from flows.backlog import Backlog, read_backlogs
 from flows.jobs import JOBS
 from maintenance.report import human_age
@@ -17,7 +19,7 @@ UNKNOWN = "?"
 
 @dataclass(frozen=True)
 class JobStatus:
-    """One job: what the Prefect server says (None when it cannot be asked), and its backlog."""
+    """One job: its state on the server (None if that does not answer) and its backlog."""
 
     job: str
     state: JobState | None
@@ -26,14 +28,14 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """All jobs, and what could not be asked."""
+    """All jobs, and what could not be read."""
 
     jobs: Sequence[JobStatus]
     problems: Sequence[str]
 
 
 def read_status() -> Status:
-    """Ask the Prefect server and count in the database; what does not answer is a problem."""
+    """Read from the Prefect server and count in the database; a failure becomes a problem."""
     problems = []
     states: dict[str, JobState] = {}
     try:
@@ -43,19 +45,13 @@ def read_status() -> Status:
     except ServerUnavailable as error:
         problems.append(str(error))
     backlogs = read_backlogs()
-    causes: dict[str, list[str]] = {}
-    for job, backlog in backlogs.items():
-        if backlog.problem:
-            causes.setdefault(backlog.problem, []).append(job)
-    for cause, jobs in causes.items():
-        whose = "any job" if len(jobs) == len(JOBS) else ", ".join(jobs)
-        problems.append(f"what is overdue of {whose} cannot be counted: {cause}")
+    problems += uncounted(backlogs)
     found = [JobStatus(job, states.get(job), backlogs[job]) for job in JOBS]
     return Status(found, problems)
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """Return everything as JSON can hold it."""
+    """Return the status as JSON values."""
     return {
         "jobs": [_job_as_json(one) for one in status.jobs],
         "problems": list(status.problems),
@@ -64,12 +60,7 @@ def as_json(status: Status) -> dict[str, Any]:
 
 def as_table(status: Status) -> str:
     """Return the jobs as an aligned table."""
-    rows = [HEADER, *(_row(one) for one in status.jobs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return aligned([HEADER, *(_row(one) for one in status.jobs)])
 
 
 def _row(status: JobStatus) -> tuple[str, ...]:

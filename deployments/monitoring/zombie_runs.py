@@ -1,32 +1,27 @@
-"""Runs that say Running or Pending for ever, found by a clock and not by events (SPEC 2.8).
+"""The watch's search for zombie runs (SPEC 2.8).
 
-Two automations find a dead run within 100 seconds and start it again (`automations/rescue.py`).
-They go by the events that reach them. One that is lost, because the server was killed in that very
-moment, is never made up for, and the run keeps its state, and for minutes its deployment's slot.
-So the watch asks every minute which runs have begun, and when each was heard of last. It comes
-long after the automations, and does what they would have done:
+Two automations find a dead run within 100 seconds and start it again
+(`deployments/setup/automations/rescue.py`). They react to events. If the server is killed at the
+wrong moment, an event is lost for good and the run keeps its state, and for minutes its
+deployment's slot. So the watch checks every minute when each begun run was last heard of. It allows
+more silence than the automations do, and then marks the run as they would have done:
 
-* A run of a deployment that our workers serve is marked as Crashed with the automations' words, so
-  that it is started again: the same run, counted by `flows/run/rerun_limit.py`.
-* It only ends as Crashed where nothing is left to start: another run of its deployment is at work
-  or has done the job's work since the silent one began; its deployment is paused or gone; it was
-  started by hand, or is not served by our work pool.
+* A run of a deployment in our work pool is marked as Crashed with the message by which the second
+  automation starts it again: the same flow run, counted by `flows/run/rerun_limit.py`.
+* It only ends as Crashed if another run of its deployment is at work or has done the job's work
+  since, if its deployment is paused or deleted, if it was started by hand, or if it belongs to
+  another work pool.
 
-Pending is no exception: the automations do not wait longer for it either. A run that is being
-cancelled is the server's own: it is Cancelled after five minutes. A false alarm does no harm, since
-the job's guard lets one process work; but a server that comes back has not heard of anybody for a
-while, so what counts is silence during which the server was there and the watch asked.
+Pending runs are treated like Running ones. A run that is being cancelled is left to the server,
+which makes it Cancelled after five minutes.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas import OrchestrationResult
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
@@ -38,154 +33,138 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
 
 from deployments.monitoring.job_state import JobState, did_its_work
 from deployments.names import WORK_POOL
 from deployments.setup.automations.rescue import LOST, NO_SIGN_OF_LIFE
 from deployments.setup.pools.templates import HEARTBEAT_SECONDS
 from flows.jobs import JOBS
-from flows.run.takeover import HEARTBEAT_BY_HAND, HEARTBEATS, MESSAGE, was_heard
+from flows.run.zombie_runs import (
+    DEFAULT_HEARTBEAT,
+    PAGE,
+    TAKEN_OVER,
+    is_zombie,
+    mark_crashed,
+    read_begun,
+    read_last_heard,
+    silence_limit,
+    state_since,
+)
 
-SILENT = timedelta(seconds=2 * HEARTBEATS * HEARTBEAT_SECONDS)
-"""Five heartbeats that do not come: the automations have done their part after three."""
-SILENT_BY_HAND = timedelta(seconds=HEARTBEATS * HEARTBEAT_BY_HAND)
-"""For a run whose heartbeat is not ours to set: by hand, or in another work pool."""
+LIMIT = 2 * silence_limit(timedelta(seconds=HEARTBEAT_SECONDS))
+"""Five missed heartbeats: the automations have had their turn after three."""
+LIMIT_ELSEWHERE = silence_limit(DEFAULT_HEARTBEAT)
+"""For a run whose heartbeat we do not set: started by hand, or in another work pool."""
 
-ALONE = "Its process is gone: no sign of life for {:.0f} s"
+ALONE = "Its process is gone: no event for {:.0f} s"
 UNWANTED = "Its process is gone, and {} is paused or deleted"
-
-PAGE = 100
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A run that was marked as Crashed: of which job, what it said, and why."""
+    """A zombie run that was marked as Crashed."""
 
     job: str
     run: FlowRun
+    """As it was before."""
     message: str
 
     @property
-    def again(self) -> bool:
-        """Whether it was marked so that it is started again."""
+    def rerun(self) -> bool:
+        """Whether the automation starts it again."""
         return self.message.startswith(NO_SIGN_OF_LIFE)
 
     def __str__(self) -> str:
         """Write it as one line."""
         said = f"{self.job}: flow run {self.run.id} said {self.run.state_name}"
-        return f"{said}: {self.message}{'; to be started again' if self.again else ''}"
+        return f"{said}: {self.message}{'; to be started again' if self.rerun else ''}"
 
 
-def mark_dead_runs(
-    client: SyncPrefectClient, now: datetime, watched_since: datetime
+def mark_zombies(
+    client: SyncPrefectClient, now: datetime, observed_since: datetime
 ) -> Iterator[Marked]:
-    """Mark the runs of all jobs that are silent as Crashed; yield each when that is done.
+    """Mark the zombie runs of all jobs as Crashed; yield each after it is marked.
 
-    Nothing is done while the automation that does the same is switched off, or not there.
+    Nothing is done while the automation that does the same is switched off or missing.
 
     Args:
-        client: asks the Prefect server.
-        now: the moment up to which they are silent.
-        watched_since: the moment from which their silence counts, at the earliest.
+        client: client of the Prefect server.
+        now: the time up to which they are silent.
+        observed_since: since when the server has answered without a break.
     """
-    if not any(one.enabled for one in client.read_automations_by_name(LOST)):
+    if not any(automation.enabled for automation in client.read_automations_by_name(LOST)):
         return
-    jobs = {one.id: one.name for one in client.read_flows(flow_filter=_ours())}
-    begun = _begun(client)
-    silent = {one.id: one for one in begun if _is_silent(client, one, now, watched_since)}
-    at_work = {one.deployment_id: one for one in begun if one.id not in silent}
-    # The youngest first: it is the one to be started again, and the others are left behind.
-    for run in sorted(silent.values(), key=_since, reverse=True):
-        message = _message(client, jobs[run.flow_id], run, at_work.get(run.deployment_id))
-        with suppress(ObjectNotFound):  # deleted meanwhile
-            answer: OrchestrationResult[Any] = client.set_flow_run_state(
-                run.id, Crashed(message=message)
-            )
-            if answer.status is SetStateStatus.ACCEPT:
-                marked = Marked(jobs[run.flow_id], run, message)
-                if marked.again:
-                    at_work[run.deployment_id] = run
-                yield marked
+    ours = FlowFilter(name=FlowFilterName(any_=list(JOBS)))
+    jobs = {flow.id: flow.name for flow in client.read_flows(flow_filter=ours)}
+    zombies, at_work = [], {}
+    for run in list(read_begun(client, ours)):
+        if is_zombie(read_last_heard(client, run), now, limit_for(run), observed_since):
+            zombies.append(run)
+        else:
+            at_work[run.deployment_id] = run.id
+    # The youngest first: it is started again, and the older ones only end.
+    for run in sorted(zombies, key=state_since, reverse=True):
+        job = jobs[run.flow_id]
+        successor, wanted = None, True
+        if in_our_pool(run):
+            successor = at_work.get(run.deployment_id) or _done_since(client, run)
+            wanted = successor is not None or _is_wanted(client, job, run)
+        marked = Marked(job, run, crash_message(job, run, successor, wanted=wanted))
+        if mark_crashed(client, run, marked.message):
+            if marked.rerun:
+                at_work[run.deployment_id] = run.id
+            yield marked
 
 
-def _ours() -> FlowFilter:
-    return FlowFilter(name=FlowFilterName(any_=list(JOBS)))
-
-
-def _begun(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return all runs of the jobs that say Running or Pending."""
-    states = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
-    begun: dict[UUID, FlowRun] = {}
-    while True:
-        page = client.read_flow_runs(
-            flow_filter=_ours(),
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)),
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-            limit=PAGE,
-            offset=len(begun),
-        )
-        found = {one.id: one for one in page}
-        if not found.keys() - begun.keys():
-            return list(begun.values())
-        begun |= found
-
-
-def _is_ours(run: FlowRun) -> bool:
+def in_our_pool(run: FlowRun) -> bool:
+    """Return whether a run belongs to a deployment that our workers serve."""
     return run.deployment_id is not None and run.work_pool_name == WORK_POOL
 
 
-def _since(run: FlowRun) -> datetime:
-    """Return when a run got into its state, which is when it began, for this time."""
-    assert run.state is not None  # noqa: S101 - it was asked for by its state
-    return run.state.timestamp
+def limit_for(run: FlowRun) -> timedelta:
+    """Return how long a run may be silent."""
+    return LIMIT if in_our_pool(run) else LIMIT_ELSEWHERE
 
 
-def _allowed(run: FlowRun) -> timedelta:
-    return SILENT if _is_ours(run) else SILENT_BY_HAND
+def crash_message(job: str, run: FlowRun, successor: UUID | None, *, wanted: bool) -> str:
+    """Return the state message of a zombie run, which decides whether it is started again.
 
-
-def _is_silent(
-    client: SyncPrefectClient, run: FlowRun, now: datetime, watched_since: datetime
-) -> bool:
-    limit = now - _allowed(run)
-    return watched_since <= limit and not was_heard(client, run, limit)
-
-
-def _message(client: SyncPrefectClient, job: str, run: FlowRun, at_work: FlowRun | None) -> str:
-    """Return the words with which a run ends, by which it is started again or not."""
-    if not _is_ours(run):
-        return ALONE.format(_allowed(run).total_seconds())
-    successor = at_work or _done_since(client, run)
+    Args:
+        job: the job's name.
+        run: the zombie run.
+        successor: a run of its deployment that is at work or has done the job's work since.
+        wanted: whether its deployment is there and not paused.
+    """
+    if not in_our_pool(run):
+        return ALONE.format(limit_for(run).total_seconds())
     if successor is not None:
-        return MESSAGE.format(successor.id)
-    if not _is_wanted(client, job, run):
+        return TAKEN_OVER.format(successor)
+    if not wanted:
         return UNWANTED.format(job)
-    return f"{NO_SIGN_OF_LIFE} for {SILENT.total_seconds():.0f} s"
+    return f"{NO_SIGN_OF_LIFE} for {limit_for(run).total_seconds():.0f} s"
 
 
-def _done_since(client: SyncPrefectClient, run: FlowRun) -> FlowRun | None:
+def _done_since(client: SyncPrefectClient, run: FlowRun) -> UUID | None:
     """Return a run of the same deployment that began later and did the job's work."""
-    assert run.deployment_id is not None  # noqa: S101 - it is ours
+    assert run.deployment_id is not None  # noqa: S101 - it is in our pool
     ended = FlowRunFilterStateType(any_=[StateType.COMPLETED, StateType.FAILED])
     later = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
         flow_run_filter=FlowRunFilter(
-            start_time=FlowRunFilterStartTime.model_validate({"after_": _since(run)}),
+            start_time=FlowRunFilterStartTime.model_validate({"after_": state_since(run)}),
             state=FlowRunFilterState(type=ended),
         ),
         sort=FlowRunSort.START_TIME_DESC,
         limit=PAGE,
     )
-    return next((one for one in later if did_its_work(one)), None)
+    return next((found.id for found in later if did_its_work(found)), None)
 
 
 def _is_wanted(client: SyncPrefectClient, job: str, run: FlowRun) -> bool:
     """Return whether the run's deployment is there, and neither it nor its schedule is paused."""
-    assert run.deployment_id is not None  # noqa: S101 - it is ours
+    assert run.deployment_id is not None  # noqa: S101 - it is in our pool
     try:
         found = client.read_deployment(run.deployment_id)
     except ObjectNotFound:

@@ -1,8 +1,8 @@
-"""Setting up a Prefect server: work pool, deployments, automations, and proof that they run.
+"""Set-up of a Prefect server: work pool, deployments, automations, and a check that runs are made.
 
-Applying again is harmless: what an operator changed is kept and told
-(deployments/setup/schedule_merge.py), and where its default has changed, the server's automations
-are told too (deployments/setup/conflicts.py).
+Applying again is harmless: what an operator changed is kept and listed
+(deployments/setup/schedule_merge.py), and conflicts are reported to the server's automations
+(deployments/setup/conflicts.py).
 """
 
 import shlex
@@ -26,22 +26,22 @@ from deployments.names import DEPLOYMENT, PREFECT_FILE
 from deployments.settings import load_deployment_settings
 from deployments.setup.automations import apply_automations
 from deployments.setup.changes import COMMAND, Changes
-from deployments.setup.conflicts import tell
+from deployments.setup.conflicts import report_conflicts
 from deployments.setup.declared import DeclaredDeployment, read_declared
 from deployments.setup.deployment import deploy, read_deployment
-from deployments.setup.last_applied import Record
+from deployments.setup.last_applied import LastApplied
 from deployments.setup.pools.work_pool import ensure_work_pool
 from deployments.setup.schedule_merge import Live, to_live
 from flows.jobs import JOBS
 from maintenance.errors import MaintenanceError
 
 SCHEDULER_SECONDS = 60.0
-"""The server looks for new schedules every few seconds; on a busy machine it takes longer."""
+"""The scheduler runs every few seconds; on a busy machine it takes longer."""
 POLL_SECONDS = 0.5
 
 
 class ApplyError(MaintenanceError):
-    """The server is not set up as prefect.yaml says; the text says why, and what to do."""
+    """The server could not be set up; the text says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Outcome:
 
     changes: Changes
     schedules: list[AppliedSchedule]
-    untold: str | None = None
-    """Why the server's automations could not be told what waits for a person's word."""
+    unsent: str | None = None
+    """Why the events about conflicts could not be sent."""
 
 
 def apply(
@@ -72,14 +72,14 @@ def apply(
     """Set up the server that PREFECT_API_URL names.
 
     Args:
-        prefect_file: What to apply.
-        reset_schedules: Take the file's schedules where an operator has changed them; what is
+        prefect_file: The file to apply.
+        reset_schedules: Replace schedules that an operator has changed with the file's; what is
             paused stays paused.
-        dry_run: Only say what would be done.
+        dry_run: Only return what would be done.
 
     Raises:
-        MaintenanceError: there is no such server, it or the file refuses something, or a schedule
-            that is not paused got no runs.
+        MaintenanceError: there is no such server, the file is invalid, the server refuses a
+            request, or the scheduler made no runs of a schedule that is not paused.
     """
     settings = load_deployment_settings()
     declared = read_declared(prefect_file)
@@ -95,16 +95,16 @@ def apply(
         problem = client.api_healthcheck()
         if problem is not None:
             raise ApplyError(f"no Prefect server answers at {client.api_url}: {problem}")
-        changes, record = Changes(dry_run, command_for(prefect_file)), Record(client)
-        ensure_work_pool(client, settings, record, changes)
+        changes, last = Changes(dry_run, command_for(prefect_file)), LastApplied(client)
+        ensure_work_pool(client, settings, last, changes)
         for one in declared:
-            deploy(client, one, record, changes, reset=reset_schedules)
-        apply_automations(client, record, changes)
+            deploy(client, one, last, changes, reset=reset_schedules)
+        apply_automations(client, last, changes)
         if dry_run:
             return Outcome(changes, read_schedules(client, declared))
-        # Before the proof: what waits is to be heard of even where the scheduler is broken.
-        untold = tell(client, changes.approvals)
-        return Outcome(changes, wait_for_runs(client, declared), untold)
+        # Before the check of the scheduler, which may fail.
+        unsent = report_conflicts(client, changes.conflicts)
+        return Outcome(changes, wait_for_runs(client, declared), unsent)
 
 
 def command_for(prefect_file: Path) -> str:
@@ -121,9 +121,11 @@ def wait_for_runs(
 ) -> list[AppliedSchedule]:
     """Return all schedules, as soon as each that is not paused has future runs.
 
-    A server can accept schedules and never make runs of them (when its scheduler is broken, or
-    switched off), and then cron silently does nothing. Hence this proof. An operator's own
-    schedule may have none: Prefect makes runs for the coming 100 days only.
+    A server whose scheduler is broken or switched off accepts schedules and makes no runs of them.
+    A schedule that an operator added may have none: Prefect makes runs 100 days ahead only.
+
+    Raises:
+        ApplyError: a declared schedule has none after `SCHEDULER_SECONDS`.
     """
     deadline = clock() + SCHEDULER_SECONDS
     while True:

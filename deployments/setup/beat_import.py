@@ -1,8 +1,8 @@
-"""Taking over the schedules that operators edited in Celery Beat.
+"""Import of the schedules that operators edited in Celery Beat.
 
-Each job's deployment gets the cron line, the time zone and the switch of Beat's task. That is an
-operator's edit like any other: `python -m deployments` keeps it. Applying again changes nothing.
-What is not a job of ours is told and left, and so is what Prefect cannot schedule.
+Each job's deployment gets the cron line, the time zone and the enabled flag of Beat's task. That
+counts as an operator's edit: `python -m deployments` keeps it. Importing again changes nothing.
+Tasks that are not among the jobs, and schedules that Prefect cannot express, are listed and left.
 """
 
 from collections.abc import Sequence
@@ -28,25 +28,25 @@ from maintenance.database import engine_for, transaction
 from maintenance.settings import settings
 
 ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
-"""Where intervals are counted from, so that importing again finds them unchanged."""
+"""Fixed start of intervals, so that importing again finds them unchanged."""
 
 
 @dataclass
 class Imported:
-    """What an import did, what was so already, and what it left and why."""
+    """What an import changed, what was so already, and what it left and why."""
 
     changes: Changes
     left: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    """Deployments that are not there."""
+    """Deployments that do not exist."""
 
 
 def import_schedules(*, dry_run: bool) -> Imported:
     """Read Beat's tasks and apply them to the deployments.
 
     Raises:
-        MaintenanceError: Beat's tables or the Prefect server cannot be asked, or a setting is
-            wrong.
+        MaintenanceError: Beat's tables cannot be read, the Prefect server does not answer, or a
+            setting is invalid.
     """
     with transaction(engine_for(settings(), "import-beat"), read_only=True) as connection:
         tasks = read_tasks(connection)
@@ -75,7 +75,7 @@ def _take_over(
     if deployment is None:
         done.missing.append(name)
         return
-    # Validibot's own task has the place of the default schedule; others are added beside it.
+    # The first task replaces the default schedule; others become additional schedules.
     for number, one in enumerate(tasks):
         if one.timing is not None:
             slug = job if number == 0 else f"beat-{one.id}"

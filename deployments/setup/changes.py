@@ -1,9 +1,9 @@
-"""What an apply changes and keeps, told line by line; in a dry run nothing is done."""
+"""What an apply changes and keeps, as lines; in a dry run nothing is done."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from deployments.setup.conflicts import Approval
+from deployments.setup.conflicts import DeploymentConflict
 
 COMMAND = "python -m deployments"
 
@@ -14,23 +14,23 @@ class Changes:
 
     dry_run: bool = False
     command: str = COMMAND
-    """What applies the same file again."""
+    """The command that applies the same file again."""
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
-    approvals: list[Approval] = field(default_factory=list)
-    """What of that was kept although its default has changed."""
+    conflicts: list[DeploymentConflict] = field(default_factory=list)
+    """What was kept although its default has changed."""
 
     def make(self, what: str, do: Callable[[], object]) -> None:
-        """Do something and tell it; in a dry run only tell it."""
+        """Do something and list it; in a dry run only list it."""
         if not self.dry_run:
             do()
         self.made.append(what)
 
     def keep(self, what: str) -> None:
-        """Tell what was left as an operator made it."""
+        """List what was left as an operator made it."""
         self.kept.append(what)
 
-    def ask(self, approval: Approval) -> None:
-        """Tell what was left as an operator made it, and that a person has to decide about it."""
-        self.approvals.append(approval)
-        self.keep(str(approval))
+    def add_conflict(self, conflict: DeploymentConflict) -> None:
+        """List what was left as an operator made it, although its default has changed."""
+        self.conflicts.append(conflict)
+        self.keep(str(conflict))

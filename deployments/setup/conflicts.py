@@ -1,9 +1,9 @@
-"""What waits for a person's word: a new default that is kept out by an operator's edit.
+"""Conflicts of the three-way merge: edited by an operator, and the default has changed since.
 
-An operator has edited something, and the default that it once had has changed since. Which of the
-two it is to be nobody else can say, so it is printed, and told to the server's automations as the
-event `validibot-maintenance.approval-needed`: by every apply, until the new default is taken, the
-two agree, or the default is again as it was. An edit of what has kept its default needs no word.
+The operator's edit is kept. Only a person can decide between the two, so every apply prints the
+conflict and reports it to the server's automations as the event
+`validibot-maintenance.approval-needed`, until the new default is taken, the two agree, or the
+default is changed back. An edit whose default has not changed is no conflict.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import Event
 
+from deployments.client import send_events
 from flows.run.events import PREFIX
 
 APPROVAL_NEEDED = f"{PREFIX}.approval-needed"
@@ -20,7 +21,7 @@ APPROVAL_NEEDED = f"{PREFIX}.approval-needed"
 
 @dataclass(frozen=True)
 class Conflict:
-    """Something that an operator edited and whose default has changed since."""
+    """One conflict: what it is about, what is kept, and the new default."""
 
     what: str
     kept: str
@@ -33,8 +34,8 @@ class Conflict:
 
 
 @dataclass(frozen=True)
-class Approval:
-    """A conflict, of which deployment it is, and the command that takes the new default."""
+class DeploymentConflict:
+    """A conflict with its deployment, and the command that takes the new default."""
 
     deployment: str
     """Its full name, as in `clear-sessions/default`."""
@@ -46,7 +47,7 @@ class Approval:
         return f"{self.deployment}: {self.conflict}; needs your approval: {self.command}"
 
     def to_event(self) -> Event:
-        """Return the event that tells it."""
+        """Return the event that reports it."""
         return Event(
             event=APPROVAL_NEEDED,
             resource={
@@ -62,16 +63,15 @@ class Approval:
         )
 
 
-def tell(client: SyncPrefectClient, approvals: Sequence[Approval]) -> str | None:
-    """Emit one event for each; return why that could not be done, None when it was.
+def report_conflicts(
+    client: SyncPrefectClient, conflicts: Sequence[DeploymentConflict]
+) -> str | None:
+    """Emit an event for each conflict; return why that failed, None if it did not.
 
-    It is no error: all else was applied, and the next apply tells it again.
+    A failure is no error: everything else was applied, and the next apply reports them again.
     """
-    if not approvals:
-        return None
-    events = [one.to_event().model_dump(mode="json") for one in approvals]
     try:
-        client.request("POST", "/events", json=events)
+        send_events(client, [conflict.to_event() for conflict in conflicts])
     except httpx.HTTPStatusError as error:
         return f"the server answered {error.response.status_code}"
     except (httpx.HTTPError, OSError) as error:

@@ -1,7 +1,7 @@
-"""What prefect.yaml declares, read and checked before the server is asked for anything.
+"""The content of prefect.yaml, checked before the first request to the server.
 
-`prefect deploy --all` reads the same file. What it knows and this does not is refused, so that
-the two never differ silently.
+`prefect deploy --all` reads the same file. Fields that it supports and this module does not are
+refused, so that the two never differ silently.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ DEFAULT_TIME_ZONE = "UTC"
 
 
 class DeclarationError(MaintenanceError):
-    """prefect.yaml cannot be applied; the text says what is wrong in it."""
+    """prefect.yaml cannot be applied; the text says what is wrong."""
 
 
 class _Declared(BaseModel):
@@ -55,21 +55,21 @@ class DeclaredSchedule(_Declared):
 
 
 class DeclaredLimit(_Declared):
-    """How many runs at a time, and what becomes of the others."""
+    """The concurrency limit of a deployment, and what happens to runs above it."""
 
     limit: int
     collision_strategy: ConcurrencyLimitStrategy
 
 
 class DeclaredPool(_Declared):
-    """The work pool, and what its jobs are started with."""
+    """The work pool, and the job variables of the deployment's runs."""
 
     name: str
     job_variables: dict[str, Any] = {}
 
 
 class DeclaredDeployment(_Declared):
-    """One entry of the list."""
+    """One deployment."""
 
     name: str
     entrypoint: str
@@ -82,20 +82,20 @@ class DeclaredDeployment(_Declared):
 
     @property
     def flow(self) -> Flow[..., Any]:
-        """The flow that its entrypoint leads to."""
+        """The flow at its entrypoint."""
         return load_flow_from_entrypoint(self.entrypoint)
 
     @property
     def full_name(self) -> str:
-        """What the deployment is called on the command line: flow/name."""
+        """The name on the command line: flow/name."""
         return f"{self.flow.name}/{self.name}"
 
 
 def read_declared(prefect_file: Path) -> list[DeclaredDeployment]:
-    """Return what a prefect.yaml declares, with the environment's values filled in.
+    """Return the deployments of a prefect.yaml, with environment variables filled in.
 
     Raises:
-        DeclarationError: it cannot be read, or says what this does not know.
+        DeclarationError: it cannot be read, or has an unknown field or an invalid value.
     """
     if not prefect_file.is_file():
         raise DeclarationError(f"{prefect_file} does not exist; name it with --prefect-file")

@@ -1,9 +1,9 @@
-"""One deployment on the server: made, or changed where it differs from prefect.yaml.
+"""One deployment on the server: created, or changed where it differs from prefect.yaml.
 
-Through the API and not with `prefect deploy`, which would put its own schedules back first: an
-operator's would be gone until they were restored, and for good when that is interrupted.
-A deployment that differs in nothing is not touched, because every update of one deletes its
-coming runs until the scheduler has made them again.
+The API is used instead of `prefect deploy`, which replaces an operator's schedules with the
+declared ones; restoring them afterwards would lose them on a crash. A deployment without
+differences is not updated, because an update deletes its scheduled runs until the scheduler has
+made them again.
 """
 
 from functools import partial
@@ -18,35 +18,36 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 
 from deployments.setup.changes import Changes
-from deployments.setup.conflicts import Approval
+from deployments.setup.conflicts import DeploymentConflict
 from deployments.setup.declared import DeclaredDeployment
-from deployments.setup.last_applied import Record
-from deployments.setup.schedule_merge import Timing, judge, to_live
+from deployments.setup.last_applied import LastApplied
+from deployments.setup.schedule_merge import Timing, merge, to_live
 
 
 def deploy(
     client: SyncPrefectClient,
     declared: DeclaredDeployment,
-    record: Record,
+    last: LastApplied,
     changes: Changes,
     *,
     reset: bool,
 ) -> None:
-    """Make a deployment, or bring it and its schedules up to date.
+    """Create a deployment, or update it and merge its schedules.
 
-    Paused stays paused, and parameters that an operator set stay unless prefect.yaml has some.
+    What is paused stays paused. Parameters that an operator set are kept unless prefect.yaml has
+    some.
     """
     found = read_deployment(client, declared.full_name)
     timings = {one.slug: one.timing for one in declared.schedules}
     if found is None:
 
         def create() -> None:
-            record.write_timings(declared.full_name, _create(client, declared, timings), timings)
+            last.write_timings(declared.full_name, _create(client, declared, timings), timings)
 
         changes.make(f"{declared.full_name}: made", create)
         return
-    scheduled_anew = _deploy_schedules(
-        client, declared.full_name, found, timings, record, changes, reset=reset
+    rescheduled = _deploy_schedules(
+        client, declared.full_name, found, timings, last, changes, reset=reset
     )
     wanted = _wanted(declared)
     differing = sorted(
@@ -58,14 +59,14 @@ def deploy(
             f"{declared.full_name}: changed {', '.join(differing)}",
             partial(client.update_deployment, found.id, update),
         )
-    elif scheduled_anew and not changes.dry_run:
-        # The scheduler looks at once at deployments that were updated, and only once a minute at
-        # those whose schedules were.
+    elif rescheduled and not changes.dry_run:
+        # After an update of a deployment the scheduler makes its runs at once; after an update of
+        # its schedules only, within a minute.
         client.update_deployment(found.id, DeploymentUpdate(entrypoint=declared.entrypoint))
 
 
 def read_deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
-    """Return a deployment, None when there is none of that name."""
+    """Return a deployment, None if there is none of that name."""
     try:
         return client.read_deployment_by_name(name)
     except ObjectNotFound:
@@ -77,20 +78,20 @@ def _deploy_schedules(
     name: str,
     found: DeploymentResponse,
     timings: dict[str, Timing],
-    record: Record,
+    last: LastApplied,
     changes: Changes,
     *,
     reset: bool,
 ) -> bool:
     live = [to_live(one) for one in found.schedules]
-    verdict = judge(live, record.timings(name, found.id), timings, reset=reset)
-    for slug, timing in verdict.create.items():
+    merged = merge(live, last.timings(name, found.id), timings, reset=reset)
+    for slug, timing in merged.create.items():
         new = DeploymentScheduleCreate(schedule=timing.to_schedule(), slug=slug)
         changes.make(
             f"{name}: schedule {slug} made ({timing})",
             partial(client.create_deployment_schedules, found.id, [new]),
         )
-    for one, timing in verdict.update.items():
+    for one, timing in merged.update.items():
         changes.make(
             f"{name}: schedule {one.name} changed from {one.text} to {timing}",
             partial(
@@ -100,18 +101,19 @@ def _deploy_schedules(
                 schedule=timing.to_schedule(),
             ),
         )
-    for one in verdict.delete:
+    for one in merged.delete:
         changes.make(
             f"{name}: schedule {one.name} ({one.text}) deleted",
             partial(client.delete_deployment_schedule, found.id, one.id),
         )
-    for what in verdict.kept:
+    for what in merged.kept:
         changes.keep(f"{name}: {what}")
-    for conflict in verdict.conflicts:
-        changes.ask(Approval(name, conflict, f"{changes.command} --reset-schedules"))
+    for conflict in merged.conflicts:
+        command = f"{changes.command} --reset-schedules"
+        changes.add_conflict(DeploymentConflict(name, conflict, command))
     if not changes.dry_run:
-        record.write_timings(name, found.id, verdict.applied)
-    return bool(verdict.create or verdict.update or verdict.delete)
+        last.write_timings(name, found.id, merged.applied)
+    return bool(merged.create or merged.update or merged.delete)
 
 
 def _create(
@@ -131,9 +133,9 @@ def _create(
 
 
 def _wanted(declared: DeclaredDeployment) -> dict[str, Any]:
-    """Return the fields of a deployment as prefect.yaml and its flow say them.
+    """Return the fields of a deployment from prefect.yaml and its flow.
 
-    Not its version: `prefect deploy` takes that of the checkout's commit where it finds one.
+    The version is not among them: `prefect deploy` sets it to the checkout's commit.
     """
     flow = declared.flow
     limit = declared.concurrency_limit
@@ -153,13 +155,13 @@ def _wanted(declared: DeclaredDeployment) -> dict[str, Any]:
 
 
 def _live(found: DeploymentResponse, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return the same fields as they are on the server."""
+    """Return the same fields from the server."""
     limit = found.global_concurrency_limit
-    differently_kept = {
+    named_otherwise = {
         "concurrency_limit": limit.limit if limit else None,
         "concurrency_options": found.concurrency_options,
     }
     return {
-        name: differently_kept[name] if name in differently_kept else getattr(found, name)
+        name: named_otherwise[name] if name in named_otherwise else getattr(found, name)
         for name in wanted
     }

@@ -1,8 +1,7 @@
-"""What was applied last, kept in a Prefect variable on the server.
+"""The last applied state, kept in a Prefect variable on the server.
 
-It is the third side when an apply asks whether an operator edited something. It is written after
-the change that it records: a crash between the two leaves what is live equal to what is declared,
-which needs no record to be understood.
+It is the base of the three-way merge. It is written after the change that it records: after a crash
+between the two, live and declared are equal, and the merge does not need it.
 """
 
 import hashlib
@@ -21,27 +20,27 @@ VARIABLE = "validibot_maintenance_applied"
 
 
 class AppliedDeployment(BaseModel):
-    """The schedules that a deployment got, by slug. A new deployment of the name knows nothing."""
+    """The schedules that a deployment got, by slug. They do not hold for a new one of that name."""
 
     id: UUID
     schedules: dict[str, tuple[str, str]]
 
 
 class Applied(BaseModel):
-    """Everything that is remembered."""
+    """The value of the variable."""
 
     deployments: dict[str, AppliedDeployment] = {}
     job_template: str | None = None
-    """The checksum of the work pool's."""
+    """The checksum of the work pool's job template."""
     examples: list[str] = []
-    """The automations that were made once, and are the operator's since."""
+    """The example automations that were created; they belong to the operator from then on."""
 
 
-class Record:
+class LastApplied:
     """The variable, read once and written after each change."""
 
     def __init__(self, client: SyncPrefectClient) -> None:
-        """Read it; what cannot be understood counts as not there."""
+        """Read it; an invalid value counts as missing."""
         self._client = client
         found = client.read_variable_by_name(VARIABLE)
         self._exists = found is not None
@@ -51,7 +50,7 @@ class Record:
             self.applied = Applied()
 
     def timings(self, deployment: str, identifier: UUID) -> dict[str, Timing] | None:
-        """Return what a deployment got last, None when nothing is known of it."""
+        """Return the schedules that a deployment got last, None if that is not known."""
         known = self.applied.deployments.get(deployment)
         if known is None or known.id != identifier:
             return None
@@ -60,13 +59,13 @@ class Record:
     def write_timings(
         self, deployment: str, identifier: UUID, timings: Mapping[str, Timing]
     ) -> None:
-        """Remember what a deployment has got."""
+        """Store the schedules that a deployment has got."""
         schedules = {slug: (one.cron, one.timezone) for slug, one in timings.items()}
         self.applied.deployments[deployment] = AppliedDeployment(id=identifier, schedules=schedules)
         self.write()
 
     def write(self) -> None:
-        """Store it, unless nothing has changed."""
+        """Store the value, unless it has not changed."""
         value: dict[str, Any] = self.applied.model_dump(mode="json")
         if self._exists:
             current = self._client.read_variable_by_name(VARIABLE)
@@ -79,5 +78,5 @@ class Record:
 
 
 def checksum(value: object) -> str:
-    """Return a checksum of what JSON can hold, whatever the order of its keys."""
+    """Return a checksum of a JSON value that does not depend on the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,21 +1,21 @@
-"""Whose schedule is it? Three sides compared: live, last applied, and declared.
+"""Three-way merge of a deployment's schedules: live, last applied, declared.
 
-| live | last applied | declared | then |
+| live | last applied | declared | result |
 |---|---|---|---|
-| as declared | anything | A | nothing to do |
-| A | A | B | the default has changed, and nobody edited: take B |
+| A | any | A | nothing to do |
+| A | A | B | the default has changed: update to B |
 | X | A | A | an operator edited it: keep X |
-| X | A | B | the same, and B waits for a person's word |
-| gone | A | A | an operator deleted it: leave it so |
-| gone | A | B | the same, and B waits for a person's word |
-| gone | never | A | it is new: make it |
-| X | never | not there | an operator added it: keep it |
-| A | A | not there | it is declared no more: delete it |
-| X | A | not there | an operator edited it: keep X; that it is to go waits for a person's word |
+| X | A | B | an operator edited it: keep X; conflict with B |
+| deleted | A | A | an operator deleted it: keep it deleted |
+| deleted | A | B | an operator deleted it: keep it deleted; conflict with B |
+| none | none | A | new: create it |
+| X | none | none | an operator added it: keep it |
+| A | A | none | no longer declared: delete it |
+| X | A | none | an operator edited it: keep X; conflict with its deletion |
 
-A deployment of which nothing is known (it was made by something else) counts as edited wherever
-it differs: better an old default than an operator's edit undone. What waits goes on waiting at
-every apply, because what was applied last stays A until somebody takes B.
+If the last applied state is not known (the deployment was created by something else), each
+difference counts as an operator's edit, so that no edit is ever undone. A conflict is reported by
+every apply, because the last applied state stays A until B is taken.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class Timing:
     timezone: str
 
     def __str__(self) -> str:
-        """Write it as in a table."""
+        """Write it for a table."""
         return f"{self.cron} {self.timezone}"
 
     def to_schedule(self) -> CronSchedule:
@@ -58,22 +58,22 @@ class Live:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The slug, or the identifier if it has none."""
         return self.slug or str(self.id)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What to do about the schedules of one deployment, and what was kept and why."""
+class Merge:
+    """The changes to the schedules of one deployment, and what is kept and why."""
 
     create: Mapping[str, Timing]
     update: Mapping[Live, Timing]
     delete: Sequence[Live]
     kept: Sequence[str]
     conflicts: Sequence[Conflict]
-    """What was kept as well, and has another default than it was given last."""
+    """What is kept although its default has changed."""
     applied: Mapping[str, Timing]
-    """What counts as last applied once all that is done."""
+    """The last applied state after these changes."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Kept:
 
 
 def to_live(one: DeploymentSchedule) -> Live:
-    """Return what the server says of a schedule."""
+    """Return a schedule of the server in the form that is merged."""
     schedule = one.schedule
     if not isinstance(schedule, CronSchedule):
         kind = type(schedule).__name__.removesuffix("Schedule").lower()
@@ -102,20 +102,20 @@ def to_live(one: DeploymentSchedule) -> Live:
     return Live(one.id, one.slug, timing, str(timing))
 
 
-def judge(
+def merge(
     live: Sequence[Live],
     applied: Mapping[str, Timing] | None,
     declared: Mapping[str, Timing],
     *,
     reset: bool = False,
-) -> Verdict:
-    """Compare the three sides of a deployment that exists.
+) -> Merge:
+    """Merge the schedules of a deployment that exists.
 
     Args:
         live: The schedules on the server.
-        applied: What was applied last, by slug; None when nothing is known.
-        declared: What prefect.yaml says, by slug.
-        reset: Take what is declared, whatever an operator did. What is paused stays paused.
+        applied: The last applied schedules, by slug; None if they are not known.
+        declared: The schedules of prefect.yaml, by slug.
+        reset: Take the declared schedules, whatever an operator did.
     """
     known = applied or {}
     create: dict[str, Timing] = {}
@@ -148,4 +148,4 @@ def judge(
             record[one.name] = last
         else:
             kept.lines.append(f"schedule {one.name} ({one.text}) stays: an operator added it")
-    return Verdict(create, update, delete, kept.lines, kept.conflicts, record)
+    return Merge(create, update, delete, kept.lines, kept.conflicts, record)

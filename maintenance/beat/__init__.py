@@ -1,1 +1,1 @@
-"""The schedules of Celery Beat, as they are in the application's database."""
+"""The schedules of Celery Beat, read from the application's database."""

@@ -1,8 +1,8 @@
 """Celery's crontab lines as cron lines.
 
-They look alike and differ in four things. Celery counts ranges around the end (`22-4`, `fri-mon`),
-knows whole names of days and months, has no 7 for Sunday, and starts a run only on days on which
-the day of the month *and* the day of the week fit, where cron is content with one of them.
+They differ in four points. Celery lets ranges wrap around (`22-4`, `fri-mon`), accepts full names
+of days and months, has no 7 for Sunday, and when both the day of the month and the day of the week
+are restricted, requires both to match, where cron requires only one.
 """
 
 import re
@@ -21,7 +21,7 @@ PART = re.compile(r"(?P<first>\*|\w+)(-(?P<last>\w+))?(/(?P<step>[0-9]+))?")
 
 
 class UnreadableCrontab(MaintenanceError):
-    """A line is none that Celery understands; the text says which field."""
+    """Celery would refuse this line; the text names the field."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Crontab:
 
     Attributes:
         cron: five fields, in the order of cron.
-        timezone: the zone that they are meant in.
-        day_or: whether one fitting day is enough when both kinds are restricted, as in cron.
+        timezone: their time zone.
+        day_or: whether one matching day is enough when both kinds are restricted, as in cron.
     """
 
     cron: str
@@ -39,7 +39,7 @@ class Crontab:
     day_or: bool = True
 
     def __str__(self) -> str:
-        """Write it as in a table."""
+        """Return it for a table."""
         return f"{self.cron} {self.timezone}" + ("" if self.day_or else ", days of both kinds")
 
 
@@ -53,10 +53,10 @@ class Field:
     names: tuple[str, ...] = ()
 
     def translate(self, text: str) -> str:
-        """Return the field as cron has it: as it is, or as a list of numbers.
+        """Return the field for cron: unchanged, or as a list of numbers.
 
         Raises:
-            UnreadableCrontab: Celery would not understand it.
+            UnreadableCrontab: Celery would refuse it.
         """
         parts = [self._part(part.strip()) for part in text.split(",")]
         return ",".join(parts)
@@ -108,7 +108,7 @@ def to_crontab(fields: tuple[str, str, str, str, str], timezone: str) -> Crontab
     """Translate Celery's fields, in the order of cron.
 
     Raises:
-        UnreadableCrontab: a field or the time zone cannot be understood.
+        UnreadableCrontab: a field or the time zone is invalid.
     """
     translated = [field.translate(text) for field, text in zip(FIELDS, fields, strict=True)]
     try:

@@ -23,7 +23,7 @@ CLOSED = text(
     " OR NOT has_table_privilege(to_regclass(t.name), 'SELECT')"
 )
 
-# The task that Validibot made comes before those that operators added, which have other names.
+# Validibot's own task is sorted before those that operators added under other names.
 PERIODIC_TASKS = text(
     "SELECT p.id, p.name, p.task, p.args, p.kwargs, p.one_off, p.start_time,"
     " p.enabled AND (p.expires IS NULL OR p.expires > now()) AS enabled,"
@@ -47,13 +47,13 @@ class BeatTask:
 
     Attributes:
         id: its number in Beat's table.
-        name: what people call it.
-        task: what it starts.
-        job: the job that has taken its place here, None when there is none.
-        timing: when it is due; None when that cannot be taken over.
+        name: its name in the admin.
+        task: the Celery task that it starts.
+        job: the job that replaces it; None when there is none.
+        timing: when it is due; None when that cannot be imported.
         enabled: whether Beat starts it.
         why_not: why `timing` is None.
-        notes: what else of it cannot be taken over.
+        notes: what else cannot be imported.
     """
 
     id: int
@@ -67,14 +67,14 @@ class BeatTask:
 
     @property
     def when(self) -> str:
-        """When it is due, as in a table."""
+        """When it is due, for a table."""
         if isinstance(self.timing, timedelta):
             return f"every {self.timing.total_seconds() / SHORTEST.total_seconds():g} minutes"
         return str(self.timing)
 
 
 def read_tasks(connection: Connection) -> list[BeatTask]:
-    """Return all periodic tasks; those of one job one after the other, Validibot's own first.
+    """Return all periodic tasks; sorted by job, Validibot's own first.
 
     Raises:
         BeatUnreadable: there are no such tables, or the role may not read them.

@@ -1,1 +1,1 @@
-"""What `python -m maintenance check` looks at here: the database, the storage, the engine."""
+"""The preflight of `python -m maintenance check`: database, storage, container engine."""

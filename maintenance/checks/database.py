@@ -1,4 +1,4 @@
-"""Preflight of the database: it answers, it is the Validibot that is known, and lets us work."""
+"""Preflight of the database: it answers, its schema is known, and the role may do its work."""
 
 from collections.abc import Iterable, Mapping
 
@@ -33,8 +33,8 @@ SEARCHED = (
     ("validations_resolvedinputtrace", "step_run_id"),
     ("validations_callbackreceipt", "validation_run_id"),
 )
-"""What the purges and the watchdog find rows by, in tables that grow. All of these have an index
-in Validibot; without one a job still does its work, and slowly."""
+"""Columns of growing tables that jobs search by. Validibot has an index on each; without one a job
+works, but slowly."""
 
 FACTS = text(
     "SELECT current_setting('server_version') AS version,"
@@ -45,7 +45,8 @@ FACTS = text(
     " CAST(current_setting('default_transaction_read_only') AS boolean) AS read_only"
 )
 
-# Not information_schema, which hides what the role has no right on: that is told as a grant.
+# Not information_schema, which hides what the role has no privilege on: a missing grant is not a
+# missing column.
 MISSING = text(
     "SELECT w.table_name, CASE WHEN t.oid IS NULL THEN '' ELSE w.column_name END AS column_name"
     " FROM unnest(CAST(:tables AS text[]), CAST(:columns AS text[])) AS w(table_name, column_name)"
@@ -62,7 +63,7 @@ ELSEWHERE = text(
     " AND NOT n.nspname = ANY (current_schemas(true)) ORDER BY 1"
 )
 
-# A right on a table is one on each of its columns, too. An empty name stands for the table.
+# A privilege on a table includes its columns. An empty column name stands for the table.
 REFUSED = text(
     "SELECT r.table_name, r.privilege, r.column_name"
     " FROM unnest(CAST(:tables AS text[]), CAST(:columns AS text[]), CAST(:privileges AS text[]))"
@@ -75,21 +76,21 @@ REFUSED = text(
 )
 
 Right = tuple[str, str, str]
-"""A table, a column (or nothing, for the table as a whole), and a privilege."""
+"""A table, a column (empty for the table as a whole), and a privilege."""
 
 
 def database_check(settings: Settings) -> Check:
-    """Return the check; every part of it that cannot be looked at says so."""
-    impatient = settings.model_copy(
+    """Return the check; parts that cannot be checked are reported as such."""
+    bounded = settings.model_copy(
         update={
             "connect_timeout_seconds": CONNECT_SECONDS,
             "statement_timeout_seconds": STATEMENT_SECONDS,
         }
     )
-    return Check((DATABASE, TABLES, GRANTS, INDEXES), lambda: _look(impatient))
+    return Check((DATABASE, TABLES, GRANTS, INDEXES), lambda: _find(bounded))
 
 
-def _look(settings: Settings) -> list[Finding]:
+def _find(settings: Settings) -> list[Finding]:
     try:
         with transaction(engine_for(settings, "check"), read_only=True) as connection:
             facts, tables = _facts(connection), _tables(connection)
@@ -99,8 +100,8 @@ def _look(settings: Settings) -> list[Finding]:
             return [facts, tables, grants, *not_checked([INDEXES], f"{TABLES} are missing")]
     except DatabaseError as problem:
         action = (
-            "see that the server runs and lets this machine in, and that DATABASE_URL (or"
-            " POSTGRES_*) names the right role, password and database"
+            "check that the server runs and accepts connections from this machine, and that"
+            " DATABASE_URL (or POSTGRES_*) has the right role, password and database"
         )
         found = error(DATABASE, str(problem), action)
         others = not_checked((TABLES, GRANTS, INDEXES), "the database cannot be asked")
@@ -117,7 +118,9 @@ def _facts(connection: Connection) -> Finding:
         return error(DATABASE, where, f"the jobs need PostgreSQL {FIRST_VERSION} or newer")
     if facts.standby or facts.read_only:
         kind = "a standby" if facts.standby else "read only for this role"
-        return error(DATABASE, f"{where}: it is {kind}", "name the primary, where jobs may write")
+        return error(
+            DATABASE, f"{where}: it is {kind}", "connect to the primary, with a role that may write"
+        )
     return ok(DATABASE, where)
 
 
@@ -127,14 +130,14 @@ def _tables(connection: Connection) -> Finding:
     names = {"tables": [table for table, _ in pairs], "columns": [column for _, column in pairs]}
     missing = connection.execute(MISSING, names).all()
     if not missing:
-        return ok(TABLES, f"all {len(used)} tables are there, with the columns that jobs use")
+        return ok(TABLES, f"all {len(used)} tables have the columns that jobs use")
     absent = [row.table_name for row in missing if not row.column_name]
-    action = "update Validibot or this project, so that they fit each other; jobs refuse to run"
+    action = "update Validibot or this project so that their versions match; jobs refuse to run"
     elsewhere = connection.execute(ELSEWHERE, {"tables": absent}).scalars().all()
     if elsewhere:
         action = (
-            f"there are tables of such names in schema {', '.join(elsewhere)}: give the role USAGE"
-            " on the right one, and set its search_path"
+            f"tables of these names are in schema {', '.join(elsewhere)}: grant the role USAGE on"
+            " the right one, and set the role's search_path"
         )
     listed = [
         f"column {row.table_name}.{row.column_name}" if row.column_name else f"table {row[0]}"
@@ -150,7 +153,7 @@ def _grants(connection: Connection) -> Finding:
     given = dict(zip(("tables", "columns", "privileges"), map(list, columns), strict=True))
     refused = connection.execute(REFUSED, given).all()
     if not refused:
-        return ok(GRANTS, "the role has every right that the jobs need")
+        return ok(GRANTS, "the role has every privilege that the jobs need")
     grouped: dict[tuple[str, str], list[str]] = {}
     for table, privilege, column in refused:
         grouped.setdefault((table, privilege), []).append(column)
@@ -174,9 +177,9 @@ def _indexes(connection: Connection) -> Finding:
         findings = missing_indexes(connection, expiring)
         missing += [one.rpartition(": ")[2] for one in findings]
     if not missing:
-        return ok(INDEXES, "every search of the jobs has an index")
+        return ok(INDEXES, "all indexes that the jobs need exist")
     number = len(set(missing))
-    found = f"{number} {'is' if number == 1 else 'are'} missing, so that jobs work slowly"
+    found = f"{number} {'is' if number == 1 else 'are'} missing, which slows jobs down"
     return warning(INDEXES, found, "; ".join(dict.fromkeys(missing)))
 
 
@@ -190,7 +193,7 @@ def used_columns(jobs: Mapping[str, Access] = ACCESS) -> dict[str, set[str]]:
 
 
 def rights_of(access: Access) -> set[Right]:
-    """Return every right that a job needs."""
+    """Return every privilege that a job needs."""
     by_column = (("SELECT", access.select), ("UPDATE", access.update), ("INSERT", access.insert))
     rights = {
         (table, column, privilege)
@@ -202,7 +205,7 @@ def rights_of(access: Access) -> set[Right]:
 
 
 def _jobs(missing: set[tuple[str, str]]) -> str:
-    """Name the jobs that use what is missing: columns, or whole tables."""
+    """Return the jobs that use missing columns or tables."""
     return ", ".join(
         job
         for job, access in ACCESS.items()

@@ -10,12 +10,12 @@ ENGINE_SECONDS = 5.0
 
 
 def engine_check(settings: Settings) -> Check:
-    """Return the check: an engine answers, or there is none to be had."""
-    impatient = settings.model_copy(update={"docker_timeout_seconds": ENGINE_SECONDS})
-    return Check((ENGINE,), lambda: [_look(impatient)])
+    """Return the check: the container engine answers, or none is configured."""
+    bounded = settings.model_copy(update={"docker_timeout_seconds": ENGINE_SECONDS})
+    return Check((ENGINE,), lambda: [_find(bounded)])
 
 
-def _look(settings: Settings) -> Finding:
+def _find(settings: Settings) -> Finding:
     try:
         with open_engine(settings) as engine:
             engine.ping()
@@ -26,6 +26,6 @@ def _look(settings: Settings) -> Finding:
         return error(
             ENGINE,
             str(problem),
-            "start the engine, and see that DOCKER_HOST is right and that this user may use it",
+            "start it, and check DOCKER_HOST and that this user may use it",
         )
     return ok(ENGINE, f"answers; {number} of Validibot's containers")

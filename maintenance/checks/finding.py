@@ -1,7 +1,7 @@
-"""What a preflight finds, and how its checks are carried out: side by side, each on its own.
+"""The findings of a preflight, and how its checks run: in parallel, independent of each other.
 
-A check that hangs or breaks is a finding of its own and never hides another one. Nothing that is
-found holds a secret: of an unexpected error only its kind is told.
+A check that hangs or fails is a finding of its own and never hides another one. No finding holds a
+secret: of an unexpected error only the type is reported.
 """
 
 import threading
@@ -14,7 +14,7 @@ from enum import StrEnum
 from maintenance.errors import MaintenanceError
 
 CHECK_SECONDS = 20.0
-"""Longest wait for a check as a whole; what it asks has shorter time-outs of its own."""
+"""Longest wait for a whole check; its requests have shorter time-outs of their own."""
 
 
 class Severity(StrEnum):
@@ -30,10 +30,10 @@ class Finding:
     """One line of the preflight.
 
     Attributes:
-        name: what was looked at.
-        level: whether it is well.
+        name: what was checked.
+        level: how bad it is.
         text: what was found.
-        action: what to do; empty when there is nothing to be done.
+        action: what to do; empty when nothing needs to be done.
     """
 
     name: str
@@ -42,56 +42,56 @@ class Finding:
     action: str = ""
 
     def __str__(self) -> str:
-        """Write it as one line."""
+        """Return it as one line."""
         return f"{self.level:8} {self.name:38} {'; '.join(filter(None, (self.text, self.action)))}"
 
     def as_json(self) -> dict[str, str]:
-        """Return it as JSON can hold it."""
+        """Return it for JSON."""
         return {name: str(value) for name, value in asdict(self).items()}
 
 
 def ok(name: str, text: str) -> Finding:
-    """Return that something is well."""
+    """Return a finding of something that is as it should be."""
     return Finding(name, Severity.OK, text)
 
 
 def warning(name: str, text: str, action: str = "") -> Finding:
-    """Return that something deserves a look, while the jobs do their work."""
+    """Return a finding of something to correct, although the jobs work."""
     return Finding(name, Severity.WARNING, text, action)
 
 
 def error(name: str, text: str, action: str = "") -> Finding:
-    """Return that something keeps jobs from doing their work."""
+    """Return a finding of something that keeps jobs from working."""
     return Finding(name, Severity.ERROR, text, action)
 
 
 def not_checked(names: Sequence[str], because: str) -> list[Finding]:
-    """Return for each name that it could not be looked at."""
+    """Return a warning for each name that could not be checked."""
     return [warning(name, f"not checked: {because}") for name in names]
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something to look at, and the names of the findings that it leads to."""
+    """A check, and the names of its findings."""
 
     names: tuple[str, ...]
-    look: Callable[[], list[Finding]]
+    run: Callable[[], list[Finding]]
 
 
 def carry_out(checks: Sequence[Check], seconds: float = CHECK_SECONDS) -> list[Finding]:
-    """Carry out checks side by side; return what they found, in their order.
+    """Run checks in parallel, all within `seconds`; return their findings in the order of checks.
 
-    Each has so many seconds. One that takes longer is left behind in its thread, which does not
-    keep the process from ending: a file system that is gone may never answer.
+    A check that takes longer, such as one of a file system that never answers, is abandoned in a
+    daemon thread, which does not keep the process from ending.
     """
     found: dict[int, list[Finding]] = {}
 
-    def look(number: int, check: Check) -> None:
-        found[number] = _look(check)
+    def run(number: int, check: Check) -> None:
+        found[number] = _findings(check)
 
     threads = [
         threading.Thread(
-            target=copy_context().run, args=(look, number, check), name="check", daemon=True
+            target=copy_context().run, args=(run, number, check), name="check", daemon=True
         )
         for number, check in enumerate(checks)
     ]
@@ -107,12 +107,12 @@ def carry_out(checks: Sequence[Check], seconds: float = CHECK_SECONDS) -> list[F
     return findings
 
 
-def _look(check: Check) -> list[Finding]:
+def _findings(check: Check) -> list[Finding]:
     first, *others = check.names
     try:
-        return check.look()
+        return check.run()
     except MaintenanceError as problem:
         text = " ".join(str(problem).split())
-    except Exception as problem:  # noqa: BLE001 - whatever it is, the other checks go on
+    except Exception as problem:  # noqa: BLE001 - other checks must still run
         text = f"unexpected {type(problem).__name__}"
     return [error(first, text), *not_checked(others, f"{first} failed")]

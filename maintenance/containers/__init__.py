@@ -1,1 +1,1 @@
-"""The containers that Validibot's validators run in: their labels, their engine, the orphans."""
+"""Validator containers: their labels, the container engine, the orphans."""

@@ -1,7 +1,7 @@
-"""Calls to the engine's address, whose errors become this project's own.
+"""Requests to the container engine's address, with the SDK's errors translated.
 
-The SDK's errors are of many kinds (its own, those of requests and of urllib3, plain OS errors);
-each is one of two here: it passes by itself, or it does not.
+The SDK raises its own errors, those of requests and urllib3, and OS errors. Here each becomes one
+of two: transient (EngineUnavailable) or permanent (ContainerError).
 """
 
 from collections.abc import Callable
@@ -14,28 +14,28 @@ from requests.exceptions import RequestException, SSLError, Timeout
 
 from maintenance.errors import ContainerError, EngineUnavailable
 
-MAX_WORDS = 500
-"""So many characters of what the engine says are kept."""
+MAX_MESSAGE_CHARACTERS = 500
+"""The engine's messages are cut to this length."""
 
-MISREAD = (ValueError, KeyError, TypeError, AttributeError)
-"""What reading an answer ends in that is none of an engine."""
+UNEXPECTED_ANSWER = (ValueError, KeyError, TypeError, AttributeError)
+"""Errors of parsing an answer that does not come from a container engine."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An engine's address, and how many seconds an answer may take."""
+    """A container engine's address, and the time-out of a request in seconds."""
 
     host: str
     seconds: float
 
     def ask(self, call: Callable[[], T]) -> T:
-        """Make a call.
+        """Make a call and return its answer.
 
         Raises:
-            EngineUnavailable: nobody answers, not in time, or with a 5xx or 429.
-            ContainerError: the engine refuses, may not be used, or is none.
+            EngineUnavailable: no answer in time, or a 5xx or 429.
+            ContainerError: the engine refuses the request, may not be used, or is no engine.
         """
         try:
             return self.ask_for_status(call)
@@ -43,18 +43,18 @@ class Endpoint:
             raise refusal(error) from None
 
     def ask_for_status(self, call: Callable[[], T]) -> T:
-        """Make a call; an answer with the status of an error is raised as the SDK has it.
+        """Make a call; an answer with an error status is raised as the SDK's APIError.
 
         Raises:
             APIError: such an answer.
-            EngineUnavailable: nobody answers, or not in time.
-            ContainerError: the engine may not be used, or is none.
+            EngineUnavailable: no answer in time.
+            ContainerError: the engine may not be used, or is no engine.
         """
         try:
             return call()
         except APIError:
             raise
-        except (DockerException, RequestException, OSError, *MISREAD) as error:
+        except (DockerException, RequestException, OSError, *UNEXPECTED_ANSWER) as error:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> ContainerError:
@@ -66,24 +66,27 @@ class Endpoint:
             return ContainerError(f"{engine}: no secure connection: {_line(root)}")
         if isinstance(root, PermissionError):
             return ContainerError(f"{engine} may not be used by this user: permission denied")
-        if isinstance(error, (DockerException, *MISREAD)):
-            return ContainerError(f"{engine} is none: {type(error).__name__}: {_line(error)}")
+        if isinstance(error, (DockerException, *UNEXPECTED_ANSWER)):
+            cause = f"{type(error).__name__}: {_line(error)}"
+            return ContainerError(f"{engine} gave no valid answer: {cause}")
         if isinstance(root, OSError):
             return EngineUnavailable(f"{engine} cannot be reached: {root.strerror or _line(root)}")
-        return EngineUnavailable(f"{engine} broke the connection off: {_line(root)}")
+        return EngineUnavailable(f"{engine} closed the connection: {_line(root)}")
 
 
 def refusal(error: APIError) -> ContainerError:
-    """Turn an answer with the status of an error into ours, in the engine's own words."""
+    """Translate an answer with an error status, keeping the engine's message."""
     status = error.status_code or 0
-    words = " ".join(str(error.explanation or "without a reason").split())[:MAX_WORDS]
-    text = f"the container engine answered {status}: {words}"
+    message = " ".join(str(error.explanation or "without a reason").split())[
+        :MAX_MESSAGE_CHARACTERS
+    ]
+    text = f"the container engine answered {status}: {message}"
     passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
     return EngineUnavailable(text) if passes else ContainerError(text)
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the error that others were made of, whichever way they carry it."""
+    """Return the innermost error, however the outer ones refer to it."""
     inner = next((part for part in error.args if isinstance(part, BaseException)), None)
     reason = getattr(error, "reason", None)
     if inner is None and isinstance(reason, BaseException):
@@ -93,4 +96,4 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:MAX_WORDS]
+    return " ".join(str(error).split())[:MAX_MESSAGE_CHARACTERS]

@@ -1,7 +1,7 @@
-"""The container engine that validators run on: Docker, or what speaks its API.
+"""The container engine that validators run on: Docker, or another engine with its API.
 
-Every call has a time-out. Only containers that carry Validibot's label are listed, found and
-removed; others are not seen, whatever identifier is asked for.
+Every request has a time-out. Only containers with Validibot's label are listed, found and removed,
+whatever identifier is given.
 """
 
 import math
@@ -24,29 +24,29 @@ from maintenance.errors import ContainerError, EngineNotConfigured
 from maintenance.settings import CONTAINER_TARGETS, Settings
 
 IDENTIFIER = re.compile(r"[0-9a-f]{12,64}")
-"""The engine also takes names and shorter prefixes, which may mean somebody else's container."""
+"""The engine also accepts names and shorter prefixes, which may match another container."""
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 FIRST_API_VERSION = "1.24"
-"""What the version is asked with; the question itself has none."""
+"""Version of the client that asks for the engine's version; that request is unversioned."""
 
 POLL_SECONDS = 0.1
-ABSENT_WORDS = "no such container"
-"""Podman says so with the status 500 when somebody else was faster."""
+ABSENT_MESSAGE = "no such container"
+"""Podman's message, with status 500, when the container has just been removed."""
 IN_PROGRESS = "in progress"
-"""In the engine's words when somebody else is removing the same container."""
+"""Part of the engine's message when another client is removing the same container."""
 
 
 @dataclass(frozen=True)
 class ContainerRemoval:
-    """What became of a container: removed, absent before, or not removed, and why."""
+    """The outcome of a removal: removed, absent before, or failed with an error."""
 
     state: Literal["removed", "absent", "failed"]
     error: ContainerError | None = None
 
     @property
     def cause(self) -> str:
-        """Why it was not removed; empty when it is gone."""
+        """Why it was not removed; empty unless it failed."""
         return str(self.error or "")
 
 
@@ -54,7 +54,7 @@ REMOVED, ABSENT = ContainerRemoval("removed"), ContainerRemoval("absent")
 
 
 def why_no_engine(settings: Settings) -> str | None:
-    """Return why there is no container engine, None when there should be one."""
+    """Return why no container engine is configured; None when one is."""
     if settings.deployment_target in CONTAINER_TARGETS:
         return None
     allowed = " nor ".join(CONTAINER_TARGETS)
@@ -66,12 +66,12 @@ def why_no_engine(settings: Settings) -> str | None:
 
 @contextmanager
 def open_engine(settings: Settings) -> Iterator["ContainerEngine"]:
-    """Connect to the engine that the settings name, for as long as the block lasts.
+    """Connect to the container engine of the settings for the duration of the block.
 
     Raises:
         EngineNotConfigured: this deployment of Validibot has no container engine.
-        EngineUnavailable: the engine does not answer, or says that it is busy or broken.
-        ContainerError: the engine may not be used, or is none.
+        EngineUnavailable: no answer in time, or a 5xx or 429.
+        ContainerError: the engine may not be used, or is no engine.
     """
     reason = why_no_engine(settings)
     if reason:
@@ -81,7 +81,7 @@ def open_engine(settings: Settings) -> Iterator["ContainerEngine"]:
 
     endpoint = Endpoint(host, seconds)
     options = endpoint.ask(lambda: _options(settings, host))
-    # In two steps: a client that finds the version out by itself leaves its socket open on failure.
+    # In two steps: a client that asks for the version itself leaves its socket open on failure.
     with closing(APIClient(version=FIRST_API_VERSION, **options)) as first:
         version = endpoint.ask(lambda: first.version(api_version=False)["ApiVersion"])
     with closing(endpoint.ask(lambda: APIClient(version=version, **options))) as client:
@@ -98,15 +98,15 @@ def _options(settings: Settings, host: str) -> dict[str, Any]:
 
 
 class ContainerEngine:
-    """An engine that answers. Its methods may be called from several threads."""
+    """A connected container engine. Its methods may be called from several threads."""
 
     def __init__(self, client: APIClient, endpoint: Endpoint) -> None:
-        """Take a client of the endpoint."""
+        """Use a client of the endpoint."""
         self._client = client
         self._endpoint = endpoint
 
     def ping(self) -> None:
-        """Make sure that the engine answers.
+        """Check that the engine answers.
 
         Raises:
             EngineUnavailable: it does not.
@@ -117,7 +117,7 @@ class ContainerEngine:
         """Return all of Validibot's containers, whatever their state, in one request.
 
         Raises:
-            EngineUnavailable: the engine does not answer, or says that it is busy or broken.
+            EngineUnavailable: no answer in time, or a 5xx or 429.
         """
         filters = {"label": MANAGED_FILTER}
 
@@ -129,10 +129,10 @@ class ContainerEngine:
     def find(self, container_id: str) -> ManagedContainer | None:
         """Return one of Validibot's containers by its identifier (12 digits or more).
 
-        None when there is none of it, or when it is not Validibot's.
+        None when it does not exist, or is not Validibot's.
 
         Raises:
-            EngineUnavailable: the engine does not answer, or says that it is busy or broken.
+            EngineUnavailable: no answer in time, or a 5xx or 429.
         """
         found = self._inspect(container_id)
         return found if found and found.managed else None
@@ -140,12 +140,12 @@ class ContainerEngine:
     def remove(self, container_id: str, grace_seconds: float) -> ContainerRemoval:
         """Stop one of Validibot's containers, and remove it with its anonymous volumes.
 
-        It is looked at again first. A container that is absent, vanishes meanwhile or is being
-        removed by somebody else is success once it is gone.
+        It is inspected again first. A container that is absent, disappears meanwhile or is being
+        removed by another client counts as success once it is gone.
 
         Args:
             container_id: its identifier, 12 digits or more.
-            grace_seconds: how long it may take to end before it is killed; rounded up to seconds.
+            grace_seconds: time to exit before it is killed; rounded up to whole seconds.
         """
         try:
             found = self._inspect(container_id)
@@ -153,7 +153,7 @@ class ContainerEngine:
                 return ABSENT
             if not found.managed:
                 return ContainerRemoval(
-                    "failed", ContainerError("is not managed by Validibot: left alone")
+                    "failed", ContainerError("is not managed by Validibot: not removed")
                 )
             self._stop(found.id, math.ceil(grace_seconds))
             return self._delete(found.id)
@@ -171,11 +171,11 @@ class ContainerEngine:
             if _absent(error):
                 return None
             raise refusal(error) from None
-        # The engine prefers a container of that name to one whose identifier begins with it.
+        # The engine prefers a container of that name to one whose identifier starts with it.
         return found if found.id.startswith(container_id) else None
 
     def _stop(self, container_id: str, grace_seconds: int) -> None:
-        """Let it end. Whatever the engine has against that, the removal that follows kills it."""
+        """Stop it. A refusal is ignored, because the removal that follows kills it."""
         try:
             self._endpoint.ask_for_status(
                 lambda: self._client.stop(container_id, timeout=grace_seconds)
@@ -201,13 +201,11 @@ class ContainerEngine:
         deadline = time.monotonic() + self._endpoint.seconds
         while self._inspect(container_id) is not None:
             if time.monotonic() > deadline:
-                waited = (
-                    f"was being removed by somebody else, for {self._endpoint.seconds:g} s so far"
-                )
+                waited = f"another client has been removing it for {self._endpoint.seconds:g} s"
                 return ContainerRemoval("failed", ContainerError(waited))
             time.sleep(POLL_SECONDS)
         return REMOVED
 
 
 def _absent(error: APIError) -> bool:
-    return isinstance(error, NotFound) or ABSENT_WORDS in str(error.explanation).lower()
+    return isinstance(error, NotFound) or ABSENT_MESSAGE in str(error.explanation).lower()

@@ -1,4 +1,4 @@
-"""The labels that Validibot writes on the containers of its validators."""
+"""The labels that Validibot sets on validator containers."""
 
 from uuid import UUID
 
@@ -10,11 +10,11 @@ RUN_ID = "org.validibot.run_id"
 VALIDATOR = "org.validibot.validator"
 
 MANAGED_FILTER = f"{MANAGED}={MANAGED_VALUE}"
-"""The engine's filter for containers that are Validibot's."""
+"""The engine's filter for Validibot's containers."""
 
 
 def as_uuid(text: str) -> UUID | None:
-    """Return a run's identifier, None for what is none."""
+    """Return a run's identifier; None when the text is not a UUID."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A container as the engine tells it, in its list or in an inspection."""
+"""A container as described by the engine's list or inspection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class ManagedContainer:
 
     Attributes:
         id: the full identifier, 64 hexadecimal digits.
-        name: for people; containers are never addressed by it.
+        name: for messages; containers are addressed by id only.
         labels: all of them.
-        created: when the engine made it, by the engine's clock.
+        created: its time of creation, by the engine's clock.
         state: running, exited, created, paused, restarting, removing or dead.
     """
 
@@ -29,17 +29,17 @@ class ManagedContainer:
 
     @property
     def managed(self) -> bool:
-        """Whether it carries the label of Validibot's containers."""
+        """Whether it has the label of Validibot's containers."""
         return self.labels.get(MANAGED) == MANAGED_VALUE
 
     @property
     def run_id(self) -> UUID | None:
-        """The run that its label names; None without one, or when it is no identifier."""
+        """The run that its label names; None without a label, or when it is not a UUID."""
         return as_uuid(self.labels.get(RUN_ID, ""))
 
     @property
     def item(self) -> str:
-        """What a report calls it."""
+        """Its name in reports."""
         return f"container {self.id[:12]} ({self.name})"
 
 

@@ -1,6 +1,6 @@
-"""Which containers are orphans (SPEC 7): by their labels, and by what became of their runs.
+"""Which containers are orphans (SPEC 7): by their labels, and by the status of their runs.
 
-Pure functions of what the engine and the database have told; nothing is asked here.
+Pure functions of data from the container engine and the database.
 """
 
 import re
@@ -14,10 +14,10 @@ from maintenance.containers.managed import ManagedContainer
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES, RunStatus
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
-"""A start that lies further in the future than clocks may differ cannot be true."""
+"""A start further in the future is a wrong label, not a difference between clocks."""
 
 MAX_WARNINGS = 15
-"""So many labels that cannot be read are listed."""
+"""Unreadable labels that are listed; further ones are counted."""
 
 MAX_TIMEOUT_SECONDS = 365 * 86_400
 NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?")
@@ -25,7 +25,7 @@ NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?")
 
 @dataclass(frozen=True)
 class RunEnd:
-    """Where a run stands in the database, and since when it has ended."""
+    """A run's status in the database, and when it ended."""
 
     status: str
     ended_at: datetime | None
@@ -36,13 +36,13 @@ Runs = Mapping[UUID, RunEnd]
 
 @dataclass(frozen=True)
 class Moments:
-    """What ages are measured by.
+    """The times that ages are compared with.
 
     Attributes:
-        as_of: the moment that a run works up to.
-        now: the clock's time, by which a start in the future is known.
-        grace: how much longer than allowed a container may last.
-        default_timeout: for containers that do not say how long they may take.
+        as_of: the cutoff.
+        now: the clock's time, which shows whether a start is in the future.
+        grace: the grace period added to each time-out.
+        default_timeout: the time-out of containers without a label.
     """
 
     as_of: datetime
@@ -53,7 +53,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Lifetime:
-    """When a container started and how long it may take; and labels that could not be read."""
+    """A container's start and time-out, and which of its labels could not be read."""
 
     started: datetime
     timeout: timedelta
@@ -62,17 +62,17 @@ class Lifetime:
 
 @dataclass
 class Selection:
-    """The orphans among some containers, oldest first; and what is odd about any of them."""
+    """The orphans, oldest first, and warnings about unreadable labels."""
 
     orphans: list[ManagedContainer] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 def lifetime(container: ManagedContainer, moments: Moments) -> Lifetime:
-    """Read a container's labels; each that cannot be read is replaced by itself.
+    """Read a container's labels; each unreadable one falls back on its own.
 
-    A start falls back to the engine's own creation time, a timeout to the default one. A missing
-    timeout is nothing odd.
+    A start falls back to the engine's creation time, a time-out to the default. A time-out may
+    be missing.
     """
     unreadable = []
     started, fault = _start(container.labels.get(STARTED_AT), moments.now)
@@ -87,7 +87,7 @@ def lifetime(container: ManagedContainer, moments: Moments) -> Lifetime:
 
 
 def outlived_its_timeout(life: Lifetime, moments: Moments) -> bool:
-    """Return whether a container is older than its timeout and the grace period; equal stays."""
+    """Return whether a container is older than time-out plus grace period; equal stays."""
     return moments.as_of - life.started > life.timeout + moments.grace
 
 
@@ -117,7 +117,7 @@ def select_orphans(
 def select_all(
     containers: Iterable[ManagedContainer], runs: Runs, *, force: bool
 ) -> list[ManagedContainer]:
-    """Return every container, but for those whose run is RUNNING unless that is forced."""
+    """Return every container, except those of RUNNING runs unless `force` is set."""
     return [
         container
         for container in sorted(containers, key=_oldest_first)
@@ -140,7 +140,7 @@ def _oldest_first(container: ManagedContainer) -> tuple[datetime, str]:
 
 
 def _start(label: str | None, now: datetime) -> tuple[datetime | None, str]:
-    """Return the time that a label tells, or what is wrong with it."""
+    """Return the time of a label, or what is wrong with it."""
     if label is None:
         return None, "is missing"
     try:
@@ -155,7 +155,7 @@ def _start(label: str | None, now: datetime) -> tuple[datetime | None, str]:
 
 
 def _timeout(label: str | None, default: timedelta) -> tuple[timedelta | None, str]:
-    """Return the seconds that a label tells, or what is wrong with it."""
+    """Return the time-out of a label, or what is wrong with it."""
     if label is None:
         return default, ""
     if not NUMBER.fullmatch(label.strip()):

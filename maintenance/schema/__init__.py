@@ -1,8 +1,8 @@
-"""Validibot's tables, as far as the jobs touch them: SQLAlchemy Core, no ORM.
+"""Validibot's tables that the jobs use: SQLAlchemy Core, no ORM.
 
 `metadata.create_all(engine)` builds a database that behaves like a migrated Validibot: the same
 columns, nullability, checks, unique rules, deferred foreign keys and indexes, under their names.
-Foreign keys to tables that no job touches are left out.
+Foreign keys to tables that no job uses are left out.
 """
 
 from maintenance.schema.application import (

@@ -1,7 +1,7 @@
-"""The parents: organizations, users, projects, workflows, their steps, validators.
+"""The parent tables: organizations, users, projects, workflows, workflow steps, validators.
 
-The jobs only read them. Their columns are complete, because a row can only be inserted with
-every NOT NULL column supplied; of their constraints only the keys that the jobs rely on are here.
+The jobs only read them. Their columns are complete, because an INSERT must supply every NOT NULL
+column; of their constraints only the keys that the jobs rely on are here.
 """
 
 from sqlalchemy import Table
@@ -161,7 +161,7 @@ validators = Table(
     varchar("execution_backend_slug", 64),
     varchar("execution_runtime_contract", 64),
     reference("org_id", "users_organization.id", "validations_validator_org_id_fkey"),
-    # default_ruleset_id and fmu_model_id refer to tables that no job touches: no keys.
+    # default_ruleset_id and fmu_model_id refer to tables that no job uses: no keys.
 )
 
 workflow_steps = Table(
@@ -187,5 +187,5 @@ workflow_steps = Table(
         "validator_id", "validations_validator.id", "workflows_workflowstep_validator_id_fkey"
     ),
     reference("workflow_id", "workflows_workflow.id", "workflows_workflowstep_workflow_id_fkey"),
-    # action_id and ruleset_id refer to tables that no job touches: no keys.
+    # action_id and ruleset_id refer to tables that no job uses: no keys.
 )

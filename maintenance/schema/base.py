@@ -1,7 +1,7 @@
-"""The collection of tables, and the few kinds of column, key and index they are made of.
+"""The metadata, and the kinds of column, key and index that the tables are made of.
 
-No column has a database default except identity keys, and every foreign key is deferred with
-no action: whoever inserts supplies every value, whoever deletes a parent deletes its children.
+No column has a database default except identity keys, and every foreign key is deferred with NO
+ACTION: an INSERT supplies every value, and a parent's DELETE is preceded by that of its children.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ metadata = MetaData()
 
 
 def identity_key() -> Column[int]:
-    """Make the primary key `id`, which the database numbers."""
+    """Make the primary key `id`, numbered by the database."""
     return Column("id", BigInteger, Identity(always=False), primary_key=True)
 
 
@@ -77,7 +77,7 @@ def bigint(name: str, *, nullable: bool = False) -> Column[int]:
 
 
 def boolean(name: str) -> Column[bool]:
-    """Make a column for yes or no."""
+    """Make a boolean column."""
     return Column(name, Boolean, nullable=False)
 
 
@@ -89,7 +89,7 @@ def inet(name: str, *, nullable: bool = False) -> Column[Any]:
 def jsonb(name: str, *, nullable: bool = False) -> Column[Any]:
     """Make a JSON column.
 
-    None is stored as SQL's NULL, never as the JSON value null: that is what a purge means by it.
+    None is stored as SQL's NULL, never as the JSON value null, as a purge requires.
     """
     return Column(name, JSONB(none_as_null=True), nullable=nullable)
 
@@ -104,10 +104,10 @@ def reference(
 
 
 def pattern_index(name: str, column: str) -> Index:
-    """Make the second index of a text column, for LIKE with a fixed beginning."""
+    """Make the second index of a text column, for LIKE with a fixed prefix."""
     return Index(name, column, postgresql_ops={column: "varchar_pattern_ops"})
 
 
 def one_of(column: str, values: Iterable[str]) -> str:
-    """Write the SQL condition that a column holds one of some literals."""
+    """Return the SQL condition that a column holds one of the literals."""
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"

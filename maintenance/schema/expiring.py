@@ -1,4 +1,4 @@
-"""Rows that only age: callback receipts, idempotency keys, sessions."""
+"""Tables whose rows are deleted by age: callback receipts, idempotency keys, sessions."""
 
 from sqlalchemy import Index, Table, UniqueConstraint
 

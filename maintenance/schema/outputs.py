@@ -1,4 +1,4 @@
-"""What a run left: findings, artifacts, the evidence receipt, and traces of resolved inputs."""
+"""The outputs of a run: findings, artifacts, the evidence receipt, traces of resolved inputs."""
 
 from sqlalchemy import Index, Table, UniqueConstraint, text
 
@@ -30,7 +30,7 @@ findings = Table(
     bigint("ruleset_assertion_id", nullable=True),
     uuid("validation_run_id"),
     bigint("validation_step_run_id"),
-    # ruleset_assertion_id refers to validations_rulesetassertion: no job touches it, no key.
+    # ruleset_assertion_id refers to validations_rulesetassertion: no job uses it, no key.
     reference(
         "validation_run_id",
         "validations_validationrun.id",
@@ -171,7 +171,7 @@ input_traces = Table(
     long_text("error_message"),
     bigint("step_run_id"),
     bigint("io_definition_id", nullable=True),
-    # io_definition_id refers to validations_stepiodefinition: no job touches it, no key.
+    # io_definition_id refers to validations_stepiodefinition: no job uses it, no key.
     reference(
         "step_run_id",
         "validations_validationsteprun.id",

@@ -248,7 +248,7 @@ attempts = Table(
         "validations_validationsteprun.id",
         "validations_executio_step_run_id_4b04701e_fk_validatio",
     ),
-    # deployment_id refers to validations_validatorexecutiondeployment: no job touches it, no key.
+    # deployment_id refers to validations_validatorexecutiondeployment: no job uses it, no key.
     Index(
         "uq_attempt_one_active_per_step",
         "step_run_id",

@@ -1,4 +1,4 @@
-"""What users upload: submissions, the files of their input ports, and the queue of purges."""
+"""Uploads: submissions, the files of their input ports, and the queue of purge retries."""
 
 from sqlalchemy import CheckConstraint, Index, Table, UniqueConstraint
 

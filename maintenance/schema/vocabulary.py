@@ -1,14 +1,14 @@
-"""The literals that are stored in the tables, as Validibot spells them.
+"""The literals stored in the tables, as Validibot spells them.
 
-A member is its text (`RunStatus.RUNNING == "RUNNING"`), so it can be bound to a statement as it is.
-The groups are tuples: their order is the order of the literals in the database's constraints.
+A member equals its text (`RunStatus.RUNNING == "RUNNING"`) and can be bound to a statement. The
+groups are tuples in the order of the literals in the database's constraints.
 """
 
 from enum import StrEnum
 
 
 class RunStatus(StrEnum):
-    """Where a run stands."""
+    """The status of a run."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -19,7 +19,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """Where a step of a run stands."""
+    """The status of a step run."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -29,7 +29,7 @@ class StepStatus(StrEnum):
 
 
 class AttemptState(StrEnum):
-    """Where one attempt at a step stands; the last four are final."""
+    """The state of an execution attempt; the last four are final."""
 
     PENDING = "PENDING"
     DISPATCHING = "DISPATCHING"
@@ -88,7 +88,7 @@ class IdempotencyKeyStatus(StrEnum):
 
 
 class CallbackReceiptStatus(StrEnum):
-    """What became of a callback."""
+    """The outcome of a callback."""
 
     PROCESSING = "PROCESSING"
     COMPLETED = "COMPLETED"
@@ -101,7 +101,7 @@ TERMINAL_RUN_STATUSES = (
     RunStatus.CANCELED,
     RunStatus.TIMED_OUT,
 )
-"""A run in any other status is active, an unknown one included."""
+"""A run in any other status, including an unknown one, is active."""
 
 ACTIVE_STEP_STATUSES = (StepStatus.PENDING, StepStatus.RUNNING)
 

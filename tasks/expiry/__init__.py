@@ -1,1 +1,1 @@
-"""Deleting rows by age (specification 7)."""
+"""Deleting rows by age (SPEC 7)."""

@@ -1,8 +1,8 @@
-"""How the database is doing, as far as deleting could harm it: three signals (SPEC 2.4).
+"""The database's health, as far as deleting could harm it: three signals (SPEC 2.4).
 
-Each is normal, a reason to slow down, a reason to stop for now, or not available: the role may not
-see it. None needs more than what every role may read, but the lag of standbys, which
-`GRANT pg_read_all_stats TO validibot_maintenance` makes visible.
+Each signal is normal, a reason to slow down, a reason to stop for now, or not available to this
+role. Every role may read them, except the lag of standbys, which needs
+`GRANT pg_read_all_stats TO validibot_maintenance`.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,19 @@ from maintenance.database import transaction
 from maintenance.errors import DatabaseError, TransientDatabaseError
 
 SLOW_LAG_SECONDS = 10.0
-"""A standby that replays so late answers readers with old data."""
+"""Readers of a standby with this replay lag see old data."""
 STOP_LAG_SECONDS = 60.0
-"""A standby that has not even stored what is so old would lose it; a late replay alone may be
-meant (recovery_min_apply_delay)."""
+"""Only the flush lag stops a run: data that a standby has not flushed would be lost with the
+primary, while replay may be delayed on purpose (recovery_min_apply_delay)."""
 
 SLOW_WAITERS = 5
 STOP_WAITERS = 20
-"""Sessions that wait for a lock on a table or row; advisory locks are the application's own."""
+"""Sessions that wait for a lock on a table or row. Advisory locks do not count: they belong to the
+application."""
 
 
 class HealthLevel(StrEnum):
-    """What a signal says."""
+    """What a signal calls for."""
 
     NORMAL = "normal"
     SLOW_DOWN = "slow down"
@@ -36,7 +37,7 @@ class HealthLevel(StrEnum):
 
 @dataclass(frozen=True)
 class Signal:
-    """What one look found, in words for the report."""
+    """The result of one check, with the detail that the report shows."""
 
     name: str
     level: HealthLevel
@@ -57,8 +58,8 @@ WAITERS = text(
     "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND locktype <> 'advisory'"
 )
 
-# Every role sees who holds which lock; only some see what a worker is at. A vacuum of a table whose
-# age has passed the limit is one for wraparound, whoever started it.
+# Every role may read pg_locks, but not what an autovacuum worker does. A vacuum of a table older
+# than autovacuum_freeze_max_age prevents wraparound, whatever started it.
 WRAPAROUND = text(
     "SELECT age(c.relfrozenxid) > coalesce((SELECT option_value::bigint"
     "  FROM pg_options_to_table(c.reloptions) WHERE option_name = 'autovacuum_freeze_max_age'),"
@@ -77,14 +78,14 @@ def replication_lag(connection: Connection, _table: str) -> Signal:
 
 
 def judge_lag(hidden: int, replay: float | None, flush: float | None) -> Signal:
-    """Judge the lag in seconds; `hidden` standbys are not shown to this role."""
+    """Judge the lag in seconds; `hidden` is the number of standbys that this role cannot see."""
     name = "replication lag"
     if hidden:
         return Signal(name, HealthLevel.NOT_AVAILABLE, "needs pg_read_all_stats")
     if (flush or 0) >= STOP_LAG_SECONDS:
-        return Signal(name, HealthLevel.STOP, f"a standby stores {flush:.0f} s late")
+        return Signal(name, HealthLevel.STOP, f"flush lag of a standby is {flush:.0f} s")
     if (replay or 0) >= SLOW_LAG_SECONDS:
-        return Signal(name, HealthLevel.SLOW_DOWN, f"a standby replays {replay:.0f} s late")
+        return Signal(name, HealthLevel.SLOW_DOWN, f"replay lag of a standby is {replay:.0f} s")
     return Signal(name, HealthLevel.NORMAL)
 
 
@@ -108,26 +109,26 @@ def wraparound_vacuum(connection: Connection, table: str) -> Signal:
     return Signal(name, HealthLevel.NORMAL)
 
 
-Look = Callable[[Connection, str], Signal]
+HealthCheck = Callable[[Connection, str], Signal]
 
-LOOKS: dict[str, Look] = {
+HEALTH_CHECKS: dict[str, HealthCheck] = {
     "replication lag": replication_lag,
     "lock waits": lock_waits,
     "wraparound vacuum": wraparound_vacuum,
 }
 
 
-def look(engine: Engine, table: str) -> list[Signal]:
-    """Return all signals; one that the database refuses is not available.
+def check_health(engine: Engine, table: str) -> list[Signal]:
+    """Return all signals; one whose query the database refuses is not available.
 
     Raises:
         TransientDatabaseError: the database did not answer.
     """
-    return [_one(engine, table, name, look_for) for name, look_for in LOOKS.items()]
+    return [_signal(engine, table, name, check) for name, check in HEALTH_CHECKS.items()]
 
 
 def worst(signals: list[Signal]) -> HealthLevel:
-    """Return what all signals together ask for."""
+    """Return what all signals together call for."""
     levels = {signal.level for signal in signals}
     return next(
         (level for level in (HealthLevel.STOP, HealthLevel.SLOW_DOWN) if level in levels),
@@ -135,10 +136,10 @@ def worst(signals: list[Signal]) -> HealthLevel:
     )
 
 
-def _one(engine: Engine, table: str, name: str, look_for: Look) -> Signal:
+def _signal(engine: Engine, table: str, name: str, check: HealthCheck) -> Signal:
     try:
         with transaction(engine, read_only=True) as connection:
-            return look_for(connection, table)
+            return check(connection, table)
     except TransientDatabaseError:
         raise
     except DatabaseError as error:

@@ -1,18 +1,17 @@
-"""Deleting rows by age: bounded stretches, never a row loaded into memory (SPEC 7).
+"""The Prefect tasks of the jobs that delete rows by age (SPEC 7).
 
-tasks/expiry/delete_pass.py is the engine; here are the steps that the flows are made of.
+The work itself is in tasks/expiry/delete_pass.py. No row is loaded into memory.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from prefect import task
-from sqlalchemy import Connection, Engine
-from sqlalchemy import text as sql
+from sqlalchemy import Engine
 
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
-from maintenance.database import engine_for, milliseconds, transaction
+from maintenance.database import engine_for, transaction
 from maintenance.errors import DatabaseError, ParameterError, TransientDatabaseError
 from maintenance.expiring import ExpiringTable
 from maintenance.indexes import missing_indexes
@@ -22,24 +21,24 @@ from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.expiry.delete_pass import DeletePass, Left, Progress, begin
 from tasks.expiry.planner import estimated_rows
 from tasks.expiry.ranges import Due, TimeScan
-from tasks.expiry.statements import count_due, gave_way, preview, settle
-from tasks.expiry.throttle import OwnTimeSizer, Pace
+from tasks.expiry.statements import count_due, flush_commits, limit_statements, preview, timed_out
+from tasks.expiry.throttle import OwnTimeSizer, Throttle
 from tasks.retrying import TASK_OPTIONS
 
 PREVIEW_ROWS = 50_000
 """Rows counted by one statement of a dry run."""
 
 COUNT_SECONDS = 5.0
-"""Counting what is left is given up after so long; then the planner's estimate must do."""
+"""Time limit of counting what is left; then the planner's estimate is reported instead."""
 
 
 @dataclass(frozen=True)
 class DeleteOptions:
-    """Options of a run that its slices share.
+    """The options of a run, shared by its slices.
 
     Attributes:
-        job: the job's name, which its database connections carry.
-        expiring: what is deleted.
+        job: the job's name, used as application_name of its connections.
+        expiring: the table, and which of its rows are deleted.
         batch_size: most rows of a batch.
         age: how much older than `as_of` a row must be; None for the table's own.
     """
@@ -50,10 +49,10 @@ class DeleteOptions:
     age: timedelta | None = None
 
     def limit(self, cutoff: Cutoff) -> datetime:
-        """Return the time before which rows go.
+        """Return the time before which rows are deleted.
 
         Raises:
-            ParameterError: that would be before the year 1.
+            ParameterError: it would be before year 1.
         """
         age = self.expiring.age if self.age is None else self.age
         try:
@@ -69,7 +68,7 @@ class DeleteOptions:
 
 @task(name="check indexes", **TASK_OPTIONS)
 def check_indexes(options: DeleteOptions) -> list[str]:
-    """Return which indexes the job lacks, each with the statement that creates it.
+    """Return which indexes the job would need, each with the statement that creates it.
 
     Raises:
         DatabaseError: the statement failed.
@@ -84,8 +83,8 @@ def delete_expired(
 ) -> Slice[Progress]:
     """Delete rows whose time is before the limit; rows that equal it stay.
 
-    The batches' commits do not wait for the disk one by one; the slice does, at its end, so what
-    it returns is there to stay.
+    The batches commit asynchronously. The slice waits for the disk once, at its end, so that what
+    it reports as deleted is durable.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
@@ -93,19 +92,18 @@ def delete_expired(
     current = settings()
     engine, due = engine_for(current, options.job), options.due(cutoff)
     start = progress or begin(engine, due, options.batch_size)
-    if start.over:
+    if start.finished:
         return Slice(start, exhausted=True)
-    pace = Pace(
-        engine, options.expiring.table.name, share, current.delete_pause_seconds, start.health
-    )
-    work = DeletePass(engine, due, start, pace, current)
+    table, pause_seconds = options.expiring.table.name, current.delete_pause_seconds
+    throttle = Throttle(engine, table, share, pause_seconds, start.health)
+    work = DeletePass(engine, due, start, throttle, current)
     done = work_slice(work.batch, start, share, work.sizer)
     if done.result.done:
         try:
             with transaction(engine) as connection:
-                settle(connection)
+                flush_commits(connection)
         except DatabaseError as error:
-            # The rows are deleted, and only a crash of the server could bring some back.
+            # The rows are deleted; only a crash of the server could still bring some back.
             done.interrupted = done.interrupted or str(error)
     return done
 
@@ -121,19 +119,19 @@ def preview_expired(
     """
     engine, due = engine_for(settings(), options.job), options.due(cutoff)
     start = progress or begin(engine, due, PREVIEW_ROWS)
-    if start.walk is None:
+    if start.scan is None:
         return Slice(start, exhausted=True)
 
-    def one_batch(place: Progress | None, size: int) -> Batch[Progress]:
-        walk = (place or start).walk
-        assert walk is not None  # noqa: S101 - the slice ends with the walk
+    def one_batch(reached: Progress | None, size: int) -> Batch[Progress]:
+        scan = (reached or start).scan
+        assert scan is not None  # noqa: S101 - the slice ends with the scan
         with transaction(engine, read_only=True) as connection:
-            step = walk.step(connection, due, size)
-            result = preview(connection, due, step.stretch)
-        following = Progress(step.following, start.most, start.most)
+            step = scan.step(connection, due, size)
+            result = preview(connection, due, step.rows)
+        following = Progress(step.following, start.max_size, start.max_size)
         return Batch(result, following, exhausted=step.following is None)
 
-    sizer = OwnTimeSizer(start.most, target_seconds=1, size=start.most)
+    sizer = OwnTimeSizer(start.max_size, target_seconds=1, size=start.max_size)
     return work_slice(one_batch, start, share, sizer)
 
 
@@ -148,9 +146,9 @@ def overdue_rows(
 ) -> Overdue:
     """Return the expired rows that are still there.
 
-    What a pass has come by is not read again: only the rows that it left behind, and what it has
-    not reached, which is everything when it has not begun (None). When that takes too long, the
-    planner's estimate is returned, marked as one.
+    Only rows that the pass left behind and rows that it has not reached are counted; `reached` is
+    None when no pass has begun. When counting takes too long, the planner's estimate is returned
+    and marked as one.
 
     Raises:
         DatabaseError: the statement failed.
@@ -160,7 +158,7 @@ def overdue_rows(
     try:
         left = _count(engine, due, reached)
     except TransientDatabaseError as error:
-        if not gave_way(error):
+        if not timed_out(error):
             raise
         return _estimate(engine, cutoff, due, reached)
     return Overdue(rows=left.rows, oldest_age_seconds=_age(cutoff, left.oldest))
@@ -168,28 +166,20 @@ def overdue_rows(
 
 def _count(engine: Engine, due: Due, reached: Progress) -> Left:
     with transaction(engine, read_only=True) as connection:
-        _give_up_after(connection, COUNT_SECONDS)
+        limit_statements(connection, COUNT_SECONDS)
         left = reached.left
-        for stretch in reached.noted:
-            left += Left(*count_due(connection, due, stretch))
-        if reached.walk is not None:
-            left += Left(*count_due(connection, due, reached.walk.rest(connection, due)))
+        rest = [] if reached.scan is None else [reached.scan.rest(connection, due)]
+        for rows in (*reached.noted, *rest):
+            left += Left(*count_due(connection, due, rows))
         return left
 
 
 def _estimate(engine: Engine, cutoff: Cutoff, due: Due, reached: Progress) -> Overdue:
     with transaction(engine, read_only=True) as connection:
         rows = round(estimated_rows(connection, due))
-    oldest = reached.walk.since if isinstance(reached.walk, TimeScan) else None
+    oldest = reached.scan.since if isinstance(reached.scan, TimeScan) else None
     return Overdue(rows=rows, oldest_age_seconds=_age(cutoff, oldest), estimated=True)
 
 
 def _age(cutoff: Cutoff, oldest: datetime | None) -> float | None:
     return (cutoff.started_at - oldest).total_seconds() if oldest else None
-
-
-def _give_up_after(connection: Connection, seconds: float) -> None:
-    connection.execute(
-        sql("SELECT set_config('statement_timeout', :longest, true)"),
-        {"longest": milliseconds(seconds)},
-    )

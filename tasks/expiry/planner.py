@@ -1,9 +1,9 @@
-"""Which way through a table is cheaper, by what the database knows of it.
+"""Chooses between a time scan and a block scan by the table's statistics.
 
-Measured (docs/decisions/0004): by blocks costs about as much as one plain DELETE wherever most
-rows go, in whatever order they lie; by time costs a little more than that in the order of the
-times, and several times as much where the rows are scattered. Where few rows go, the blocks
-without any would be read for nothing.
+Measured (docs/decisions/0004): where most rows are due, a block scan costs about as much as one
+plain DELETE, whatever the order of the rows. A time scan costs slightly more when the rows lie in
+the order of their time, and several times as much when they are scattered. Where few rows are due,
+a block scan reads many blocks without any.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from sqlalchemy import text as sql
 
 from maintenance.indexes import has_time_index
 from tasks.expiry.ranges import BlockScan, Due, Scan, TimeScan, block_count
-from tasks.expiry.statements import time_range
+from tasks.expiry.statements import time_span
 
 SMALL_TABLE_BLOCKS = 128
-"""1 MB: below it nothing is worth a thought."""
+"""1 MB: below it the choice does not matter, and the time scan is used."""
 
-ROWS_OF_A_BLOCK = 291
+MAX_ROWS_PER_BLOCK = 291
 """The most rows that a block of 8 kB can hold; smaller batches cannot be cut by blocks."""
 
-ORDERED = 0.9
-"""From this correlation on, rows lie in the order of their time."""
+MIN_ORDERED_CORRELATION = 0.9
+"""From this correlation on, rows count as being in the order of their time."""
 
-MOST = 0.5
-"""When this share of the table goes, reading all of it costs less than the index."""
+MOST_ROWS_SHARE = 0.5
+"""When this share of the rows is due, reading the whole table costs less than using the index."""
 
 FACTS = sql(
     "SELECT c.reltuples AS rows, c.relpages AS blocks, s.correlation FROM pg_class c"
@@ -42,12 +42,12 @@ Span = tuple[datetime | None, datetime | None]
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What the database knows of a table.
+    """What the choice is based on.
 
     Attributes:
-        blocks: its size now.
-        rows_per_block: on average, when it was last analyzed; 0 when it never was.
-        correlation: how far rows lie in the order of their time, -1 to 1; None when unknown.
+        blocks: the table's present size.
+        rows_per_block: average when the table was last analyzed; 0 when it never was.
+        correlation: order of the rows by their time, -1 to 1; None when unknown.
         due_rows: the planner's estimate of the rows that are due.
         indexed: whether the time has an index.
     """
@@ -59,24 +59,25 @@ class TableFacts:
     indexed: bool
 
     def by_blocks(self, batch_rows: int) -> bool:
-        """Return whether the table is better walked by blocks."""
+        """Return whether a block scan is the better choice."""
         if not self.indexed:
             return True
-        if self.blocks < SMALL_TABLE_BLOCKS or batch_rows < ROWS_OF_A_BLOCK:
+        if self.blocks < SMALL_TABLE_BLOCKS or batch_rows < MAX_ROWS_PER_BLOCK:
             return False
         if not self.rows_per_block or self.correlation is None:
             return False
-        if self.due_rows >= MOST * self.blocks * self.rows_per_block:
+        if self.due_rows >= MOST_ROWS_SHARE * self.blocks * self.rows_per_block:
             return True
-        return abs(self.correlation) < ORDERED and self.due_rows >= self.blocks
+        ordered = abs(self.correlation) >= MIN_ORDERED_CORRELATION
+        return not ordered and self.due_rows >= self.blocks
 
     def blocks_of(self, rows: int) -> int:
-        """Return how many blocks hold at most so many rows on average; at least one."""
-        return max(1, int(rows / (self.rows_per_block or ROWS_OF_A_BLOCK)))
+        """Return how many blocks hold at most `rows` rows on average; at least one."""
+        return max(1, int(rows / (self.rows_per_block or MAX_ROWS_PER_BLOCK)))
 
 
 def facts_of(connection: Connection, due: Due) -> TableFacts:
-    """Ask the database."""
+    """Read the facts from the catalogue and the planner."""
     names = {"table": due.expiring.table.name, "column": due.expiring.time.name}
     known = connection.execute(FACTS, names).one()
     return TableFacts(
@@ -97,18 +98,18 @@ def estimated_rows(connection: Connection, due: Due) -> float:
     return rows
 
 
-def start_of(connection: Connection, due: Due, batch_rows: int) -> tuple[Scan | None, int, Span]:
-    """Return where a run starts, the most rows or blocks of its batches, and what times are due.
+def plan(connection: Connection, due: Due, batch_rows: int) -> tuple[Scan | None, int, Span]:
+    """Return the scan of a pass, the most rows or blocks of its batches, and its span of times.
 
-    Nothing to do is None. By time, the start is the oldest row, so that no batch has to pass what
-    earlier runs have left behind in the index.
+    The scan is None when nothing is due. A time scan starts at the oldest row, so that no batch
+    has to pass the dead index entries of earlier runs.
     """
     facts = facts_of(connection, due)
-    span = time_range(connection, due, due.scope) if facts.indexed else (None, None)
+    span = time_span(connection, due, due.scope) if facts.indexed else (None, None)
     oldest, _ = span
     if facts.indexed and oldest is None:
         return None, batch_rows, span
     if oldest is None or facts.by_blocks(batch_rows):
-        walk = BlockScan(0, facts.blocks) if facts.blocks else None
-        return walk, facts.blocks_of(batch_rows), span
+        scan = BlockScan(0, facts.blocks) if facts.blocks else None
+        return scan, facts.blocks_of(batch_rows), span
     return TimeScan(oldest), batch_rows, span

@@ -1,12 +1,12 @@
-"""The two ways through the rows that are due, each in stretches of bounded size.
+"""Two ways to scan the rows that are due, each in ranges of bounded size.
 
-By time: a stretch is a range of the time's index, up to the time of the n-th row behind it. It
-reads only what goes, but where the rows lie scattered over the table it visits a block for each.
+A time scan takes ranges of the time's index, each up to the time of the n-th row after its start.
+It reads only rows that are due, but visits a heap block for each where they are scattered.
 
-By blocks: a stretch is a range of heap blocks. It reads the whole table once, each block once.
+A block scan takes ranges of heap blocks. It reads the whole table once, and each block once.
 
-Both move on with every stretch, so what is already deleted is never read again, however long the
-database must keep it for somebody's old snapshot. docs/decisions/0004 has the measurements.
+Both advance with every range, so deleted rows are not read again, even while an old snapshot keeps
+PostgreSQL from removing them. docs/decisions/0004 has the measurements.
 """
 
 from dataclasses import dataclass
@@ -36,31 +36,31 @@ class Due:
 
 @dataclass(frozen=True)
 class TimeRange:
-    """The rows from one moment up to, not including, another; `at_most` so many of them."""
+    """Rows with `since <= time < until`; with `max_rows`, at most that many of them at once."""
 
     since: datetime
     until: datetime
-    at_most: int | None = None
+    max_rows: int | None = None
 
     def scope(self, due: Due) -> ColumnElement[bool]:
-        """Return which rows of the table are due and in the stretch."""
+        """Return which rows of the table are due and in the range."""
         column = due.expiring.time
         return and_(column >= self.since, column < self.until, due.scope)
 
 
 @dataclass(frozen=True)
 class BlockRange:
-    """The rows in heap blocks from one up to, not including, another."""
+    """Rows in the heap blocks from `first` up to, not including, `end`."""
 
     first: int
-    behind: int
+    end: int
 
     def scope(self, due: Due) -> ColumnElement[bool]:
-        """Return which rows of the table are due and in the stretch (a Tid Range Scan)."""
+        """Return which rows of the table are due and in the range (a Tid Range Scan)."""
         ctid = f"{due.expiring.table.name}.ctid"
         return and_(
             text(f"{ctid} >= '({self.first},0)'::tid"),
-            text(f"{ctid} < '({self.behind},0)'::tid"),
+            text(f"{ctid} < '({self.end},0)'::tid"),
             due.scope,
         )
 
@@ -70,20 +70,20 @@ Range = TimeRange | BlockRange
 
 @dataclass(frozen=True)
 class Step:
-    """A stretch to work on, and where the walk goes on; None at its end."""
+    """The next range of a scan, and where the scan continues; None at its end."""
 
-    stretch: Range
+    rows: Range
     following: "Scan | None"
 
 
 @dataclass(frozen=True)
 class TimeScan:
-    """A place in the order of time: everything before it is done."""
+    """A scan in the order of time that has reached `since`."""
 
     since: datetime
 
     def step(self, connection: Connection, due: Due, rows: int) -> Step:
-        """Return the stretch of the next `rows` rows, found without reading them twice."""
+        """Return the range of the next `rows` rows; only the index is read."""
         column = due.expiring.time
         ahead = select(column).where(column >= self.since, column < due.limit)
         edge: datetime | None = connection.execute(
@@ -93,36 +93,36 @@ class TimeScan:
             return Step(TimeRange(self.since, due.limit), None)
         if edge > self.since:
             return Step(TimeRange(self.since, edge), TimeScan(edge))
-        # More rows than a batch may have share one time: they are taken piece by piece.
+        # More rows than a batch may have share one time: they are deleted in several batches.
         return Step(TimeRange(self.since, self.since + TICK, rows), TimeScan(self.since + TICK))
 
     def rest(self, _connection: Connection, due: Due) -> Range:
-        """Return everything that the walk has not reached."""
+        """Return everything that the scan has not reached."""
         return TimeRange(self.since, due.limit)
 
 
 @dataclass(frozen=True)
 class BlockScan:
-    """A place in the table: every block before it is done."""
+    """A scan in the order of heap blocks that has reached block `first`."""
 
     first: int
     end: int
-    grown: bool = False
+    extended: bool = False
 
     def step(self, connection: Connection, due: Due, blocks: int) -> Step:
-        """Return the next `blocks` blocks.
+        """Return the range of the next `blocks` blocks.
 
-        At the end come those that the table has grown by, once: rows that somebody updates move
-        there.
+        The end is extended once by the blocks that the table has grown by, because an UPDATE may
+        have moved rows there.
         """
-        stretch = BlockRange(self.first, min(self.first + blocks, self.end))
-        if stretch.behind < self.end:
-            return Step(stretch, BlockScan(stretch.behind, self.end, self.grown))
-        now = self.end if self.grown else block_count(connection, due)
-        return Step(stretch, BlockScan(self.end, now, grown=True) if now > self.end else None)
+        rows = BlockRange(self.first, min(self.first + blocks, self.end))
+        if rows.end < self.end:
+            return Step(rows, BlockScan(rows.end, self.end, self.extended))
+        now = self.end if self.extended else block_count(connection, due)
+        return Step(rows, BlockScan(self.end, now, extended=True) if now > self.end else None)
 
     def rest(self, connection: Connection, due: Due) -> Range:
-        """Return everything that the walk has not reached."""
+        """Return everything that the scan has not reached."""
         return BlockRange(self.first, max(self.end, block_count(connection, due)))
 
 

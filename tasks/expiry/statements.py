@@ -1,4 +1,4 @@
-"""The statements that delete, count and look at rows that are due."""
+"""The statements that delete, count and find rows that are due."""
 
 from datetime import datetime
 
@@ -6,7 +6,6 @@ from sqlalchemy import (
     ColumnClause,
     ColumnElement,
     Connection,
-    Delete,
     any_,
     delete,
     func,
@@ -22,58 +21,63 @@ from maintenance.report import BatchResult
 from tasks.expiry.ranges import Due, Range, TimeRange
 
 LOCK_TIMEOUT_SECONDS = 0.05
-"""How long a stretch waits for a locked row before it goes on without it."""
+"""How long a DELETE waits for a locked row before the batch is retried with SKIP LOCKED."""
 
 
-def prepare(connection: Connection, longest_seconds: float) -> None:
-    """Let the statements of this transaction give way soon: to a lock, and when they take long.
+def prepare(connection: Connection, limit_seconds: float) -> None:
+    """Set this transaction's lock time-out and time limit, and make its commit asynchronous.
 
-    Its commit does not wait for the disk; `settle` waits once for all of a slice.
+    `flush_commits` waits for the disk once for all batches of a slice.
     """
     connection.execute(
         sql(
             "SELECT set_config('lock_timeout', :lock, true),"
-            " set_config('statement_timeout', :longest, true),"
+            " set_config('statement_timeout', :limit, true),"
             " set_config('synchronous_commit', 'off', true)"
         ),
-        {"lock": milliseconds(LOCK_TIMEOUT_SECONDS), "longest": milliseconds(longest_seconds)},
+        {"lock": milliseconds(LOCK_TIMEOUT_SECONDS), "limit": milliseconds(limit_seconds)},
     )
 
 
-def settle(connection: Connection) -> None:
-    """Make the commit of this transaction wait until all commits before it are on disk, too.
+def limit_statements(connection: Connection, limit_seconds: float) -> None:
+    """Set the time limit of this transaction's statements alone."""
+    limit = {"limit": milliseconds(limit_seconds)}
+    connection.execute(sql("SELECT set_config('statement_timeout', :limit, true)"), limit)
 
-    It waits only when it has written something: an empty message, which nobody reads.
+
+def flush_commits(connection: Connection) -> None:
+    """Make the commit of this transaction wait until all commits before it are on disk.
+
+    A commit waits only when its transaction has written WAL: here, an empty logical message.
     """
     connection.execute(sql("SELECT pg_logical_emit_message(true, 'validibot-maintenance', '')"))
 
 
-def gave_way(error: TransientDatabaseError) -> bool:
-    """Return whether a statement ended by the lock or the statement time-out."""
+def timed_out(error: TransientDatabaseError) -> bool:
+    """Return whether the lock time-out or the statement time-out ended a statement."""
     return isinstance(error, LockTimeout) or str(error).startswith("QueryCanceled:")
 
 
-def delete_due(connection: Connection, due: Due, stretch: Range) -> BatchResult:
-    """Delete the rows of a stretch with one plain DELETE.
+def delete_due(connection: Connection, due: Due, rows: Range) -> BatchResult:
+    """Delete the rows of a range with one plain DELETE.
 
-    Nothing is returned for each row: that alone would cost half as much as the DELETE. So the
-    oldest and newest time of a stretch by time are looked up right before, and those of a stretch
-    by blocks are not known (see `Progress.span`).
+    RETURNING would cost half as much again as the DELETE. So the oldest and newest time of a time
+    range are looked up just before; those of a block range stay unknown (see `Progress.span`).
 
     Raises:
         DBAPIError: a row was locked for too long, or any other failure.
     """
     oldest, newest = None, None
-    if isinstance(stretch, TimeRange):
-        oldest, newest = time_range(connection, due, stretch.scope(due))
-    statement = delete(due.expiring.table).where(stretch.scope(due))
-    return result_of(due, connection.execute(statement).rowcount, oldest, newest)
+    if isinstance(rows, TimeRange):
+        oldest, newest = time_span(connection, due, rows.scope(due))
+    statement = delete(due.expiring.table).where(rows.scope(due))
+    return _result(due, connection.execute(statement).rowcount, oldest, newest)
 
 
-def time_range(
+def time_span(
     connection: Connection, due: Due, scope: ColumnElement[bool]
 ) -> tuple[datetime | None, datetime | None]:
-    """Return the oldest and newest time in scope: two looks into the index."""
+    """Return the oldest and newest time in scope, by two index lookups."""
     column = due.expiring.time
     first = select(column).where(scope).limit(1)
     query = select(
@@ -90,64 +94,52 @@ def is_gone(connection: Connection, due: Due, moment: datetime | None) -> bool:
 
 
 def delete_unlocked(
-    connection: Connection, due: Due, scope: ColumnElement[bool], at_most: int | None = None
+    connection: Connection, due: Due, scope: ColumnElement[bool], max_rows: int | None = None
 ) -> BatchResult:
-    """Delete the rows in scope that nobody has locked; waits for nobody.
+    """Delete the rows in scope that are not locked, without waiting; with a limit, the oldest.
 
-    They are claimed first, and deleted by their places while the claim is held.
+    The rows are claimed first, and deleted by their ctid while the claim is held.
     """
-    column = due.expiring.time
-    gone = _by_claim(due, scope, at_most).returning(column.label("time")).cte("gone")
-    query = select(func.count(), func.min(gone.c.time), func.max(gone.c.time))
-    return result_of(due, *connection.execute(query).one())
-
-
-def delete_oldest(connection: Connection, due: Due, at_most: int) -> BatchResult:
-    """Delete the oldest rows that are due and not locked, wherever they are."""
-    return delete_unlocked(connection, due, due.scope, at_most)
-
-
-def count_due(connection: Connection, due: Due, stretch: Range) -> tuple[int, datetime | None]:
-    """Return how many rows of a stretch are still there, and the oldest one's time."""
-    column = due.expiring.time
-    query = select(func.count(), func.min(column)).where(stretch.scope(due))
-    rows, oldest = connection.execute(query).one()
-    return rows, oldest
-
-
-def preview(connection: Connection, due: Due, stretch: Range) -> BatchResult:
-    """Return what deleting a stretch would select."""
-    column = due.expiring.time
-    query = select(func.count(), func.min(column), func.max(column)).where(stretch.scope(due))
-    result = result_of(due, *connection.execute(query).one())
-    result.done = 0
-    return result
-
-
-def capped(stretch: Range) -> int | None:
-    """Return how many rows of a stretch may be deleted at once, None for all."""
-    return stretch.at_most if isinstance(stretch, TimeRange) else None
-
-
-def result_of(due: Due, rows: int, oldest: datetime | None, newest: datetime | None) -> BatchResult:
-    """Return the result of a batch that deleted so many rows."""
-    if not rows:
-        return BatchResult()
-    result = BatchResult(selected=rows, done=rows, oldest=oldest, newest=newest)
-    result.rows_by_table[due.expiring.table.name] = rows
-    return result
-
-
-def _by_claim(due: Due, scope: ColumnElement[bool], at_most: int | None) -> Delete:
-    table = due.expiring.table
+    table, column = due.expiring.table, due.expiring.time
     ctid: ColumnClause[object] = literal_column(f"{table.name}.ctid")
     claim = (
         select(ctid)
         .select_from(table)
         .where(scope)
-        .limit(at_most)
+        .limit(max_rows)
         .with_for_update(of=table, skip_locked=True)
     )
-    if at_most is not None:
-        claim = claim.order_by(due.expiring.time)
-    return delete(table).where(ctid == any_(func.array(claim.scalar_subquery())))
+    if max_rows is not None:
+        claim = claim.order_by(column)
+    claimed = delete(table).where(ctid == any_(func.array(claim.scalar_subquery())))
+    gone = claimed.returning(column.label("time")).cte("gone")
+    query = select(func.count(), func.min(gone.c.time), func.max(gone.c.time))
+    return _result(due, *connection.execute(query).one())
+
+
+def count_due(connection: Connection, due: Due, rows: Range) -> tuple[int, datetime | None]:
+    """Return how many rows of a range are due, and the oldest one's time."""
+    counted = preview(connection, due, rows)
+    return counted.selected, counted.oldest
+
+
+def preview(connection: Connection, due: Due, rows: Range) -> BatchResult:
+    """Return the result of deleting a range, with `done` 0."""
+    column = due.expiring.time
+    query = select(func.count(), func.min(column), func.max(column)).where(rows.scope(due))
+    result = _result(due, *connection.execute(query).one())
+    result.done = 0
+    return result
+
+
+def row_limit(rows: Range) -> int | None:
+    """Return how many rows of a range may be deleted at once; None for all."""
+    return rows.max_rows if isinstance(rows, TimeRange) else None
+
+
+def _result(due: Due, rows: int, oldest: datetime | None, newest: datetime | None) -> BatchResult:
+    if not rows:
+        return BatchResult()
+    result = BatchResult(selected=rows, done=rows, oldest=oldest, newest=newest)
+    result.rows_by_table[due.expiring.table.name] = rows
+    return result

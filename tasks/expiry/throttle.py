@@ -1,7 +1,7 @@
-"""The pace of a run that deletes by age: batch size, pauses, and the database's health.
+"""Throttling of a run that deletes by age: batch size, pauses, and the database's health.
 
-The application comes first. A batch adapts to its target time, a pause may follow each, and while
-the database is not well the run slows down or waits. What it does about it is in the report.
+The application has priority. Batches adapt to a target time, a pause may follow each, and the run
+slows down or waits while the database's health is poor. The report lists these changes.
 """
 
 import time
@@ -12,44 +12,44 @@ from sqlalchemy import Engine
 
 from maintenance import stop_request
 from maintenance.budget import BatchSizer, SliceBudget
-from tasks.expiry.database_health import HealthLevel, Signal, look, worst
+from tasks.expiry.database_health import HealthLevel, Signal, check_health, worst
 
-LOOK_SECONDS = 1.0
-"""Time between two looks at the database's health."""
+HEALTH_CHECK_SECONDS = 1.0
+"""Interval between two checks of the database's health."""
 
 SLOW_FACTOR = 4.0
-"""Slowing down is a pause of so many times the batch: a fifth of the speed."""
+"""Pause when slowing down, in multiples of the batch's time: a fifth of the speed."""
 
 
 class OwnTimeSizer(BatchSizer):
-    """A sizer for batches that know their own time, without the pauses between them.
+    """A sizer whose batches report their own time, without the pauses between them.
 
-    Its unit is what the run goes by: rows or heap blocks.
+    Its unit is that of the scan: rows or heap blocks.
     """
 
     def took(self, rows: int, seconds: float) -> None:
-        """Ignore the time of a batch with its pauses; `learn` is told the real one."""
+        """Ignore the time measured by the slice, which includes pauses; see `learn`."""
 
     def learn(self, amount: int, seconds: float) -> None:
-        """Learn from a batch of so many rows or blocks."""
+        """Adapt to a batch of `amount` rows or blocks that took `seconds`."""
         super().took(amount, seconds)
 
 
 @dataclass(frozen=True)
 class Health:
-    """What the last look found; goes with the run from slice to slice."""
+    """The result of the last health check; passed on from slice to slice."""
 
     signals: tuple[Signal, ...] = ()
-    looked_at: float = float("-inf")
+    checked_at: float = float("-inf")
 
     @property
     def level(self) -> HealthLevel:
-        """What all signals together ask for."""
+        """What all signals together call for."""
         return worst(list(self.signals))
 
 
-class Pace:
-    """Pauses of one slice."""
+class Throttle:
+    """Health checks and pauses of one slice."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Pace:
         pause_seconds: float,
         health: Health | None,
     ) -> None:
-        """Begin with what the slice before had found."""
+        """Start with the health that the previous slice found, if any."""
         self._engine = engine
         self._table = table
         self._pause_seconds = pause_seconds
@@ -67,42 +67,42 @@ class Pace:
         self.health = health or Health()
         self._changes: list[str] = []
 
-    def may_go_on(self) -> bool:
-        """Look at the database's health now and then, and wait while it says stop.
+    def may_continue(self) -> bool:
+        """Check the database's health when due, and wait while it calls for a stop.
 
         Returns:
-            False when it still says stop and the time of the slice is over, or the run's.
+            False when it still calls for a stop at the end of the slice, or the run is to stop.
         """
         while True:
-            self._look()
+            self._check()
             if self.health.level is not HealthLevel.STOP:
                 return True
             left = self._deadline - time.monotonic()
             if left <= 0 or stop_request.requested():
                 return False
-            stop_request.rest(min(LOOK_SECONDS, left))
+            stop_request.rest(min(HEALTH_CHECK_SECONDS, left))
 
-    def rest_after(self, seconds: float) -> None:
-        """Pause after a batch that took so long."""
+    def pause_after(self, seconds: float) -> None:
+        """Pause after a batch that took `seconds`."""
         slow = SLOW_FACTOR * seconds if self.health.level is HealthLevel.SLOW_DOWN else 0.0
         stop_request.rest(max(self._pause_seconds, slow))
 
     def take_changes(self) -> list[str]:
-        """Return what has changed since the last call, for the report."""
+        """Return the changes of health since the last call, for the report."""
         taken, self._changes = self._changes, []
         return taken
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = time.monotonic()
-        if now - self.health.looked_at < LOOK_SECONDS:
+        if now - self.health.checked_at < HEALTH_CHECK_SECONDS:
             return
-        signals = tuple(look(self._engine, self._table))
-        before = {(one.name, one.level) for one in self.health.signals}
-        known = {one.name for one in self.health.signals}
+        signals = tuple(check_health(self._engine, self._table))
+        before = {(signal.name, signal.level) for signal in self.health.signals}
+        known = {signal.name for signal in self.health.signals}
         self._changes += [
-            f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {one}"
-            for one in signals
-            if (one.name, one.level) not in before
-            and (one.name in known or one.level is not HealthLevel.NORMAL)
+            f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {signal}"
+            for signal in signals
+            if (signal.name, signal.level) not in before
+            and (signal.name in known or signal.level is not HealthLevel.NORMAL)
         ]
         self.health = Health(signals, now)

@@ -21,9 +21,9 @@ from sqlalchemy import URL
 from demo.environment import clean_environment
 from demo.processes import wait_until
 from demo.servers import PrefectServer
-from deployments.monitoring.zombie_runs import SILENT
+from deployments.monitoring.zombie_runs import LIMIT
 from deployments.setup.automations.rescue import LOST
-from deployments.watch import sweep
+from deployments.watch import end_zombies
 from maintenance import schema
 from maintenance.database import APPLICATION
 from maintenance.settings import Settings
@@ -52,11 +52,11 @@ SILENCE = timedelta(seconds=40)
 """Shorter than as deployed, and still longer than a heartbeat."""
 RESCUE = SILENCE + timedelta(seconds=20)
 """Most until a run that was killed has let go of its job, or has been started again."""
-SILENT_FOR_THE_WATCH = timedelta(seconds=75)
+LIMIT_FOR_THE_WATCH = timedelta(seconds=75)
 """The same for the watch: two and a half heartbeats."""
 SWEEP = timedelta(seconds=5)
 """Between two looks of the watch for dead runs."""
-RESCUE_BY_THE_WATCH = SILENT_FOR_THE_WATCH + SWEEP + timedelta(seconds=20)
+RESCUE_BY_THE_WATCH = LIMIT_FOR_THE_WATCH + SWEEP + timedelta(seconds=20)
 LATE = timedelta(seconds=45)
 """Most between the moment at which a job is due and the end of its run, when nothing crashes."""
 SETTLE_SECONDS = 2 * RESCUE_BY_THE_WATCH.total_seconds() + LATE.total_seconds()
@@ -148,7 +148,7 @@ class Watch:
     def look(self) -> None:
         now = datetime.now(UTC)
         if now >= self._next:
-            self._since = sweep(self._since or now, now + (SILENT - SILENT_FOR_THE_WATCH))
+            self._since = end_zombies(self._since or now, now + (LIMIT - LIMIT_FOR_THE_WATCH))
             self._next = now + SWEEP
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import URL
 from demo.environment import clean_environment
 from demo.ports import free_port
 from demo.servers import PrefectServer
-from deployments.worker import TAG, ask_for_clean_up, worker_command, worker_environment
+from deployments.worker import TAG, request_clean_up, worker_command, worker_environment
 from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
 from tests.support.prefect_server import ask, edit_schedule
 
@@ -162,19 +162,19 @@ def test_in_the_same_minute_the_same_run_is_asked_for_and_none_for_a_paused_job(
     with temporary_settings({PREFECT_API_URL: f"{deployed_server.api.address}/api"}):
         before = len(runs_at_start(deployed_server))
         for second in (0, 1, 59):
-            assert ask_for_clean_up(NOON.replace(second=second)) is None
+            assert request_clean_up(NOON.replace(second=second)) is None
         assert len(runs_at_start(deployed_server)) == before + 1
-        assert ask_for_clean_up(NOON.replace(minute=1)) is None
+        assert request_clean_up(NOON.replace(minute=1)) is None
         assert len(runs_at_start(deployed_server)) == before + 2
         edit_schedule(deployed_server, JOB, {"active": False})
-        assert ask_for_clean_up(NOON.replace(minute=2)) == f"{JOB}/default is paused"
+        assert request_clean_up(NOON.replace(minute=2)) == f"{JOB}/default is paused"
         edit_schedule(deployed_server, JOB, {"active": True})
         assert len(runs_at_start(deployed_server)) == before + 2
 
 
 def test_a_server_where_nothing_is_deployed_is_said(prefect_server: PrefectServer) -> None:
     with temporary_settings({PREFECT_API_URL: f"{prefect_server.api.address}/api"}):
-        assert ask_for_clean_up(NOON) == (
+        assert request_clean_up(NOON) == (
             f"there is no deployment {JOB}/default; `python -m deployments` makes it"
         )
 
@@ -194,7 +194,7 @@ def test_a_server_that_is_away_is_a_warning_and_the_worker_starts(
 
 def test_a_server_that_is_not_named_is_said() -> None:
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        assert ask_for_clean_up(NOON) == "PREFECT_API_URL is not set"
+        assert request_clean_up(NOON) == "PREFECT_API_URL is not set"
 
 
 def test_what_the_environment_says_is_kept_and_the_rest_is_sensible() -> None:

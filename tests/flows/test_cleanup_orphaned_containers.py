@@ -94,7 +94,7 @@ def test_7_orphans_go_by_their_age_or_by_their_runs_end_and_all_others_stay(
             (as_of, 60, in_grace, "true"),
             (as_of, None, running(validibot), "true"),
             (as_of + 30 * 60 * SECOND, 60, None, "true"),
-            # Made a moment ago, and that is what counts when a label cannot be read.
+            # Just created; with an unreadable label the time of creation counts.
             (None, 60, None, "true"),
             ("2020-01-01T00:00:00", 60, None, "true"),
             ("2099-01-01T00:00:00Z", 60, None, "true"),
@@ -218,7 +218,7 @@ def test_2_2_a_dry_run_changes_nothing_and_needs_neither_the_guard_nor_rights_to
     }
 
 
-def test_2_1_a_forecast_tells_what_will_be_an_orphan(containers: Containers) -> None:
+def test_2_1_a_forecast_reports_what_will_be_an_orphan(containers: Containers) -> None:
     due = ago(timedelta(0)) + GRACE
     for late in (SECOND, -SECOND):
         containers.make(started=due - GRACE - 60 * SECOND - late, timeout=60)
@@ -226,7 +226,7 @@ def test_2_1_a_forecast_tells_what_will_be_an_orphan(containers: Containers) -> 
     assert len(containers.ids()) == 2
 
 
-def test_2_3_a_run_stops_after_max_batches_and_tells_what_is_left(containers: Containers) -> None:
+def test_2_3_a_run_stops_after_max_batches_and_reports_what_is_left(containers: Containers) -> None:
     for _ in range(5):
         containers.make(started=ago(9 * HOUR), timeout=60)
     report = clean_up(batch_size=1, max_batches=2)
@@ -263,7 +263,7 @@ def test_2_5_a_run_that_is_killed_is_completed_by_the_next_one(containers: Conta
     left = len(containers.ids())
     assert 1 < left < 61
     wait_for_the_guard(deadline)
-    # The engine completes the requests that it has already received, at most four removals.
+    # The container engine completes the requests under way, four removals at most.
     assert left - 1 - PARALLEL_REMOVALS <= clean_up().done <= left - 1
     assert containers.ids() == {kept}
 

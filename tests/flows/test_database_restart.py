@@ -132,11 +132,12 @@ def at_each_statement(act: Callable[[int], None]) -> Iterator[list[str]]:
 @contextmanager
 def after_preflight(act: Callable[[], None]) -> Iterator[None]:
     """Call `act` once, when the job has ended its first transaction and not taken its guard."""
-    acted = []
+    acted: list[None] = []
 
     def hook(*_rest: Any) -> None:
         if not acted:
-            acted.append(act())
+            acted.append(None)
+            act()
 
     engine = engine_for(settings(), JOB)
     event.listen(engine, "checkin", hook)

@@ -1,4 +1,4 @@
-"""What the three jobs that delete by age delete, and what they leave (SPEC 7)."""
+"""What the three jobs that delete rows by age delete and keep (SPEC 7)."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def _environment(environment: Settings) -> None:
 
 @pytest.fixture(autouse=True)
 def _loggers() -> Iterator[None]:
-    """What the command does to loggers ends with the test."""
+    """Restore the loggers that the command line configures."""
     loggers = [logging.getLogger(name) for name in (LOGGER, "prefect.flows")]
     before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     yield
@@ -78,7 +78,7 @@ def test_receipts_go_thirty_days_before_the_cutoff(validibot: Validibot) -> None
 
 
 def test_receipts_of_active_runs_stay_whatever_their_age(validibot: Validibot) -> None:
-    statuses = [*RunStatus, "A_STATUS_OF_TOMORROW"]
+    statuses = [*RunStatus, "A_FUTURE_STATUS"]
     by_status = {
         status: validibot.receipt(NOW - 400 * DAY, validibot.run(None, status=status[:16]))
         for status in statuses
@@ -92,7 +92,7 @@ def test_receipts_of_active_runs_stay_whatever_their_age(validibot: Validibot) -
 
 
 @pytest.mark.parametrize("days", [1, 7, 365])
-def test_receipts_go_after_as_many_days_as_are_asked_for(validibot: Validibot, days: int) -> None:
+def test_receipts_go_after_the_number_of_days_given(validibot: Validibot, days: int) -> None:
     ended = validibot.run(None)
     validibot.receipt(NOW - days * DAY - TICK, ended)
     kept = validibot.receipt(NOW - days * DAY, ended)
@@ -100,7 +100,7 @@ def test_receipts_go_after_as_many_days_as_are_asked_for(validibot: Validibot, d
     assert receipts(validibot) == {kept}
 
 
-def test_2_10_receipts_of_today_go_only_when_that_is_said_explicitly(validibot: Validibot) -> None:
+def test_2_10_receipts_of_today_go_only_with_allow_recent(validibot: Validibot) -> None:
     ended = validibot.run(None)
     validibot.receipt(NOW - TICK, ended)
     kept = validibot.receipt(NOW, ended)
@@ -161,7 +161,7 @@ def test_2_10_on_the_command_line_a_bad_parameter_ends_with_status_2(
     assert validibot.snapshot() == before
 
 
-def test_on_the_command_line_recent_receipts_go_when_that_is_said(
+def test_on_the_command_line_recent_receipts_go_with_allow_recent(
     validibot: Validibot, capsys: pytest.CaptureFixture[str]
 ) -> None:
     validibot.receipt(NOW - TICK, validibot.run(None))
@@ -180,7 +180,7 @@ def test_the_report_names_the_cutoff_and_the_oldest_and_newest_row_deleted(
     assert (report.cutoff, report.oldest, report.newest) == (NOW, NOW - 7 * DAY, NOW - DAY)
 
 
-def test_a_run_without_work_names_no_rows(validibot: Validibot) -> None:
+def test_a_run_without_work_reports_no_times(validibot: Validibot) -> None:
     validibot.session(NOW)
     report = run(clear_sessions, as_of=NOW)
     assert (report.done, report.batches, report.oldest, report.newest) == (0, 0, None, None)
@@ -202,7 +202,7 @@ def test_what_a_run_reports_as_deleted_is_on_disk(validibot: Validibot, database
         assert connection.execute(on_disk, {"written": written[0]}).scalar_one()
 
 
-def test_more_rows_than_a_batch_of_one_time_go_piece_by_piece_but_for_a_locked_one(
+def test_more_rows_of_one_time_than_a_batch_go_in_several_batches_except_a_locked_one(
     validibot: Validibot, database: Engine
 ) -> None:
     locked, *_ = (validibot.session(NOW - DAY) for _ in range(7))
@@ -216,7 +216,7 @@ def test_more_rows_than_a_batch_of_one_time_go_piece_by_piece_but_for_a_locked_o
     assert (report.done, report.deferred) == (8, 1)
 
 
-def test_what_stays_locked_is_deferred_and_overdue_and_goes_with_the_next_run(
+def test_rows_that_stay_locked_are_deferred_and_overdue_and_go_with_the_next_run(
     validibot: Validibot, database: Engine
 ) -> None:
     keys = [validibot.session(NOW - number * DAY) for number in range(1, 10)]
@@ -263,7 +263,7 @@ def test_a_row_that_is_renewed_while_its_batch_waits_for_it_stays(
         ),
     ],
 )
-def test_without_its_index_a_job_still_works_and_says_how_to_create_it(
+def test_without_its_index_a_job_still_works_and_reports_the_statement_to_create_it(
     validibot: Validibot, database: Engine, flow: Any, drop: str, create: str
 ) -> None:
     kept = validibot.session(NOW), validibot.receipt(NOW - MONTH, validibot.run(None))
@@ -290,7 +290,9 @@ def test_every_table_that_is_deleted_by_age_has_a_job_that_shows_it(
     assert f"{expiring.table.name}: {expiring.time.name} before " in line
 
 
-def test_the_list_says_what_stays_whatever_its_age(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_names_rows_that_stay_regardless_of_age(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     main(["--list"])
     said = "received_at before 30 days ago, except receipts of active runs"
     assert said in capsys.readouterr().out

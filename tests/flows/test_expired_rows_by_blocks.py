@@ -1,4 +1,4 @@
-"""Large tables most of which has expired are walked by blocks (SPEC 7, docs/decisions/0004)."""
+"""Large tables most of which has expired are scanned by blocks (SPEC 7, docs/decisions/0004)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ JOB = clear_sessions.name
 ROWS, DUE = 6_000, 5_000
 SECOND = 1_000_000 * TICK
 ORDERS = pytest.mark.parametrize("shuffled", [False, True], ids=["ordered", "shuffled"])
-WALK = "DELETE FROM django_session WHERE django_session.ctid >= "
+BLOCK_SCAN = "DELETE FROM django_session WHERE django_session.ctid >= "
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +51,9 @@ def test_by_blocks_exactly_what_is_due_goes(database: Engine, shuffled: bool) ->
     kept = fill_sessions(database, rows=ROWS, due=DUE, shuffled=shuffled)
     forecast = run(clear_sessions, as_of=NOW, dry_run=True)
     assert len(session_keys(database)) == ROWS
-    with at_statement(JOB, WALK, lambda _: None, before=True) as met:
+    with at_statement(JOB, BLOCK_SCAN, lambda _: None, before=True) as met:
         report = run(clear_sessions, as_of=NOW)
-    assert met, "the table was to be walked by blocks"
+    assert met, "expected a block scan"
     assert session_keys(database) == kept
     assert (forecast.selected, report.done, report.rows_by_table) == (
         DUE,
@@ -78,7 +78,9 @@ def test_by_blocks_locked_rows_are_deferred_and_go_with_the_next_run(
     assert (report.done, report.deferred, report.failed) == (DUE - 3, 3, 0)
     assert report.overdue is not None
     assert report.overdue.rows == 3
-    assert (report.oldest, report.newest) == (None, None), "the locked ones were the extremes"
+    assert (report.oldest, report.newest) == (None, None), (
+        "the locked rows were the oldest and the newest"
+    )
     assert run(clear_sessions, as_of=NOW).done == 3
     assert session_keys(database) == kept
 
@@ -101,13 +103,13 @@ def test_by_blocks_a_row_that_was_locked_only_for_a_while_goes_with_the_same_run
     assert (report.done, report.deferred) == (DUE, 0)
 
 
-def test_by_blocks_rows_that_move_behind_the_walk_go_with_the_same_run(database: Engine) -> None:
+def test_by_blocks_rows_that_move_to_scanned_blocks_go_with_the_same_run(database: Engine) -> None:
     kept = fill_sessions(database, rows=ROWS, due=DUE, shuffled=False)
     with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        # Room in the first block, which the walk has left when rows move there.
+        # Free space in the first block, which is already scanned when rows move there.
         emptied = text("DELETE FROM django_session WHERE ctid < '(1,0)'::tid")
         gone_before = connection.execute(emptied).rowcount
-        # By itself it would leave so few rows for later.
+        # Without INDEX_CLEANUP, VACUUM would leave so few dead rows in place.
         connection.execute(text("VACUUM (INDEX_CLEANUP ON) django_session"))
     moving = [f"row{DUE - number}" for number in range(1, 100)]
     assert block_of(database, moving[-1]) > 100
@@ -118,7 +120,7 @@ def test_by_blocks_rows_that_move_behind_the_walk_go_with_the_same_run(database:
             change(database, key)
             places.add(block_of(database, key))
 
-    with at_statement(JOB, WALK, move) as met:
+    with at_statement(JOB, BLOCK_SCAN, move) as met:
         report = run(clear_sessions, as_of=NOW, batch_size=300)
     assert met
     assert 0 in places
@@ -138,7 +140,7 @@ def test_by_blocks_a_row_that_moves_to_new_blocks_goes_with_the_same_run(
             change(database, key)
         assert block_of(database, moving[-1]) > end
 
-    with at_statement(JOB, WALK, move) as met:
+    with at_statement(JOB, BLOCK_SCAN, move) as met:
         report = run(clear_sessions, as_of=NOW, batch_size=300)
     assert met
     assert session_keys(database) == kept
@@ -146,18 +148,18 @@ def test_by_blocks_a_row_that_moves_to_new_blocks_goes_with_the_same_run(
 
 
 @ORDERS
-def test_by_blocks_beside_a_live_application_nothing_that_lives_goes(
+def test_by_blocks_beside_a_live_application_no_live_session_is_deleted(
     database: Engine, shuffled: bool
 ) -> None:
     kept = fill_sessions(database, rows=ROWS, due=DUE, shuffled=shuffled)
     renewed: set[str] = set()
     saved: set[str] = set()
     born: set[str] = set()
-    over, begun = Event(), Event()
+    stopped, begun = Event(), Event()
 
     def live() -> None:
         for number in count():
-            if over.is_set() or number * 7 >= DUE:
+            if stopped.is_set() or number * 7 >= DUE:
                 return
             key = f"row{number * 7}"
             if key in session_keys_of(database, key):
@@ -176,12 +178,12 @@ def test_by_blocks_beside_a_live_application_nothing_that_lives_goes(
     application.start()
     begun.wait(10)
     report = run(clear_sessions, as_of=NOW, batch_size=300)
-    over.set()
+    stopped.set()
     application.join(10)
     assert len(renewed) > 1
     assert born
     left = session_keys(database)
-    # A row that the application saved in the very moment of the run may have been gone before.
+    # A row that the application saved during the run may have been deleted just before.
     assert kept | born <= left
     assert left - kept - born - renewed == set()
     assert report.failed == 0
@@ -197,7 +199,7 @@ def session_keys_of(engine: Engine, key: str) -> set[str]:
 
 
 @ORDERS
-def test_a_run_that_is_cut_short_counts_what_is_left_and_claims_no_more_than_it_knows(
+def test_a_run_that_is_cut_short_counts_what_is_left_and_reports_no_times_that_it_does_not_know(
     database: Engine, shuffled: bool
 ) -> None:
     kept = fill_sessions(database, rows=ROWS, due=DUE, shuffled=shuffled)
@@ -228,14 +230,14 @@ def test_a_count_that_takes_too_long_becomes_an_estimate(
     assert 45_000 < about.rows < 55_000
 
 
-def test_the_statements_of_both_ways_read_only_their_stretch(database: Engine) -> None:
+def test_the_statements_of_both_scans_read_only_their_range(database: Engine) -> None:
     fill_sessions(database, rows=ROWS, due=DUE, shuffled=False)
     due = Due(SESSIONS, NOW)
-    for stretch, node in (
+    for rows, node in (
         (BlockRange(3, 5), "Tid Range Scan on django_session"),
         (TimeRange(NOW - 100 * SECOND, NOW), "Scan using django_session_expire_date_a5c62663"),
     ):
-        statement = delete(SESSIONS.table).where(stretch.scope(due))
+        statement = delete(SESSIONS.table).where(rows.scope(due))
         plan = explained(database, statement)
         assert node in plan
         assert "Seq Scan" not in plan
@@ -243,8 +245,8 @@ def test_the_statements_of_both_ways_read_only_their_stretch(database: Engine) -
 
 def test_whether_a_run_is_active_is_part_of_the_statement_that_deletes(database: Engine) -> None:
     due = Due(CALLBACK_RECEIPTS, NOW)
-    for stretch in (BlockRange(0, 1), TimeRange(NOW - DAY, NOW)):
-        statement = delete(CALLBACK_RECEIPTS.table).where(stretch.scope(due))
+    for rows in (BlockRange(0, 1), TimeRange(NOW - DAY, NOW)):
+        statement = delete(CALLBACK_RECEIPTS.table).where(rows.scope(due))
         plan = explained(database, statement)
         assert "Anti Join" in plan or "SubPlan" in plan
         assert "validations_validationrun" in plan
@@ -260,7 +262,7 @@ def test_batches_carry_on_where_the_last_slice_ended(database: Engine) -> None:
     kept = fill_sessions(database, rows=ROWS, due=DUE, shuffled=True)
     cutoff, options = Cutoff(NOW, NOW), DeleteOptions(JOB, SESSIONS, 300)
     progress, done, slices = None, 0, 0
-    while progress is None or not progress.over:
+    while progress is None or not progress.finished:
         piece = delete_expired.fn(cutoff, progress, SliceBudget(60, max_batches=1), options)
         progress, done, slices = piece.cursor, done + piece.result.done, slices + 1
         assert piece.result.done <= 400
@@ -268,13 +270,13 @@ def test_batches_carry_on_where_the_last_slice_ended(database: Engine) -> None:
     assert (done, slices > DUE / 400) == (DUE, True)
 
 
-def test_small_batches_and_small_tables_are_walked_by_time(database: Engine) -> None:
+def test_small_batches_and_small_tables_are_scanned_by_time(database: Engine) -> None:
     engine = engine_for(settings(), JOB)
     fill_sessions(database, rows=ROWS, due=DUE, shuffled=True)
     due = Due(SESSIONS, NOW)
-    assert isinstance(begin(engine, due, 50_000).walk, BlockScan)
-    assert isinstance(begin(engine, due, 290).walk, TimeScan)
-    assert begin(engine, Due(SESSIONS, NOW - 400 * DAY), 50_000).over
+    assert isinstance(begin(engine, due, 50_000).scan, BlockScan)
+    assert isinstance(begin(engine, due, 290).scan, TimeScan)
+    assert begin(engine, Due(SESSIONS, NOW - 400 * DAY), 50_000).finished
 
 
 @pytest.mark.slow
@@ -311,4 +313,4 @@ def test_2_5_by_blocks_a_crash_at_any_point_is_completed_by_the_next_run(
             if len(names) <= point:
                 break
     server.drop_database(scene)
-    assert sum(WALK in name for name in names) >= 3
+    assert sum(BLOCK_SCAN in name for name in names) >= 3

@@ -1,4 +1,4 @@
-"""The database role of the jobs: its rights are written down, enough, and no more than that."""
+"""The privileges of the jobs' database role: documented, sufficient, and no more than needed."""
 
 import re
 import uuid
@@ -27,7 +27,7 @@ from tests.support.validibot import DAY, NOW, TICK, Validibot
 
 FILE = Path(__file__).parents[2] / "docs" / "database-role.sql"
 WRITING = sorted(job for job, access in ACCESS.items() if access.update or access.delete)
-"""A job that only reads has its work elsewhere, and is tested there under its role."""
+"""The job that only reads the database is tested under its role with its container engine."""
 
 LIMITED = 'the"limited"role'
 
@@ -48,7 +48,7 @@ def role(server: EmbeddedServer) -> Iterator[str]:
 def limited(
     role: str, environment: Settings, database_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[URL]:
-    """The address of the test's database for a role without any rights; jobs use it."""
+    """The address of the test's database for a role without privileges, which jobs use."""
     url = database_url.set(username=role)
     monkeypatch.setenv("DATABASE_URL", address(url))
     settings_module.settings.cache_clear()
@@ -62,7 +62,7 @@ def grant(validibot: Validibot, role: str, *jobs: str) -> None:
 
 
 def work_for_every_job(validibot: Validibot) -> None:
-    """Rows and files of every kind that a job handles: what goes, fails, waits and is repaired."""
+    """Add rows and files of every kind: to be deleted, to fail, to be deferred, to be repaired."""
     expired = validibot.submission()
     run_id = validibot.run(expired)
     step = validibot.step_run(run_id)

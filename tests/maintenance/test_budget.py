@@ -6,7 +6,7 @@ import pytest
 from maintenance.budget import SLICE_SECONDS, BatchSizer, Budget, SliceBudget, SliceClock
 
 AGES = 10_000.0
-"""Seconds that no test takes."""
+"""Longer than any test takes."""
 
 
 def test_a_budget_lasts_until_its_batches_are_used_up() -> None:
@@ -53,20 +53,43 @@ def test_a_slice_gets_what_is_left_of_both() -> None:
 def test_a_slice_always_allows_its_first_batch() -> None:
     clock = SliceBudget(seconds=-1.0).clock()
     assert [clock.another(), clock.another()] == [True, False]
-    assert clock.batches == 1
 
 
-def test_a_slice_allows_so_many_batches() -> None:
+def test_a_slice_allows_max_batches() -> None:
     clock = SliceBudget(AGES, max_batches=3).clock()
-    assert [clock.another() for _ in range(5)] == [True, True, True, False, False]
-    assert clock.batches == 3
+    allowed = []
+    for _ in range(5):
+        allowed.append(clock.another())
+        clock.count(selected=1)
+    assert allowed == [True, True, True, False, False]
+
+
+def test_batches_that_select_nothing_do_not_count() -> None:
+    clock = SliceBudget(AGES, max_batches=1).clock()
+    for _ in range(5):
+        clock.count(selected=0)
+        assert clock.another()
+    clock.count(selected=3)
+    assert (clock.another(), clock.batches) == (False, 1)
+
+
+def test_repairs_have_a_quarter_of_the_time_and_no_limit_of_batches() -> None:
+    budget = Budget(8.0, max_batches=1)
+    budget.spend(1)
+    assert budget.secondary_slice().max_batches is None
+    assert 1.0 < budget.secondary_slice().seconds <= 2.0
+    budget.spend_secondary(1.5)
+    assert 0.0 < budget.secondary_seconds_left <= 0.5
+    budget.spend_secondary(0.5)
+    assert budget.secondary_seconds_left <= 0
+    assert Budget(0.0).secondary_seconds_left <= 0
 
 
 def test_a_slice_without_batches_left_allows_none() -> None:
     assert not SliceBudget(AGES, max_batches=0).clock().another()
 
 
-def test_a_slice_goes_on_until_its_deadline() -> None:
+def test_a_slice_continues_until_its_deadline() -> None:
     early = SliceClock(time.monotonic() + AGES, None)
     late = SliceClock(time.monotonic(), None)
     assert [early.another() for _ in range(3)] == [True, True, True]
@@ -80,7 +103,7 @@ def test_the_first_batches_are_small() -> None:
     assert BatchSizer(800, 1.0, size=5).size == 5
 
 
-def test_a_batch_grows_by_at_most_two_and_up_to_the_maximum() -> None:
+def test_a_batch_at_most_doubles_up_to_the_maximum() -> None:
     sizer = BatchSizer(800, target_seconds=1.0)
     sizes = [sizer.size]
     for _ in range(5):
@@ -96,13 +119,13 @@ def test_a_batch_shrinks_at_once_to_what_fits() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.5, 100), (0.4, 125), (0.25, 200), (0.1, 200)])
-def test_a_batch_comes_to_take_its_target_time(seconds: float, size: int) -> None:
+def test_the_batch_size_follows_the_target_time(seconds: float, size: int) -> None:
     sizer = BatchSizer(1000, target_seconds=0.5, size=100)
     sizer.took(100, seconds)
     assert sizer.size == size
 
 
-def test_a_batch_never_has_less_than_one_row() -> None:
+def test_a_batch_has_at_least_one_row() -> None:
     sizer = BatchSizer(1000, target_seconds=0.5, size=2)
     for _ in range(3):
         sizer.took(sizer.size, AGES)
@@ -111,14 +134,14 @@ def test_a_batch_never_has_less_than_one_row() -> None:
         assert sizer.size == 1
 
 
-def test_an_empty_batch_teaches_nothing() -> None:
+def test_an_empty_batch_does_not_change_the_size() -> None:
     sizer = BatchSizer(1000, target_seconds=0.5, size=64)
     sizer.took(0, AGES)
     sizer.took(0, 0.0)
     assert sizer.size == 64
 
 
-def test_a_batch_without_any_time_is_no_division_by_zero() -> None:
+def test_a_batch_that_took_no_time_doubles_the_size() -> None:
     sizer = BatchSizer(1000, target_seconds=0.5, size=64)
     sizer.took(64, 0.0)
     assert sizer.size == 128

@@ -75,7 +75,7 @@ def test_a_table_that_is_only_deleted_from_is_checked_too(connection: Connection
     assert "table no_such missing" in mismatch(connection, Access(select={}, delete=("no_such",)))
 
 
-def test_system_columns_are_not_looked_for(connection: Connection) -> None:
+def test_system_columns_are_not_required(connection: Connection) -> None:
     check_columns(connection, Access(select={"django_session": ("ctid", "expire_date")}))
     message = mismatch(connection, Access(select={"django_session": ("ctid", "no_such")}))
     assert "ctid" not in message

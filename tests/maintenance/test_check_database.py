@@ -1,4 +1,4 @@
-"""The preflight of the database: what is missing is named, and whom it concerns."""
+"""The preflight of the database names what is missing, and the jobs that need it."""
 
 from collections.abc import Iterator
 
@@ -51,13 +51,13 @@ def role(server: EmbeddedServer) -> Iterator[str]:
 
 @pytest.fixture
 def limited(role: str, environment: Settings, database_url: URL) -> Iterator[Settings]:
-    """The settings with a role that has no rights yet."""
+    """Settings with a role that has no privileges yet."""
     url = database_url.set(username=role).render_as_string(hide_password=False)
     yield load_settings(DATABASE_URL=url, STORAGE_ROOT=environment.storage_root)
     dispose_engines()
 
 
-def test_all_is_well_for_the_role_of_the_documentation(
+def test_every_check_passes_for_the_documented_role(
     limited: Settings, role: str, validibot: Validibot
 ) -> None:
     change(validibot, grants(role, ACCESS))
@@ -69,7 +69,7 @@ def test_all_is_well_for_the_role_of_the_documentation(
     assert validibot.snapshot() == before
 
 
-def test_a_right_that_is_missing_is_named_with_the_jobs_that_need_it(
+def test_a_missing_privilege_is_named_with_the_jobs_that_need_it(
     limited: Settings, role: str, validibot: Validibot
 ) -> None:
     change(validibot, grants(role, ACCESS))
@@ -86,7 +86,7 @@ def test_a_right_that_is_missing_is_named_with_the_jobs_that_need_it(
     assert "docs/database-role.sql" in findings[GRANTS].action
 
 
-def test_a_role_without_any_right_still_sees_that_the_tables_are_there(
+def test_a_role_without_privileges_lacks_grants_not_tables(
     limited: Settings, validibot: Validibot
 ) -> None:
     findings = found(limited)
@@ -95,9 +95,7 @@ def test_a_role_without_any_right_still_sees_that_the_tables_are_there(
     assert all(job in findings[GRANTS].text for job in ACCESS)
 
 
-def test_columns_and_tables_that_are_missing_are_named(
-    environment: Settings, validibot: Validibot
-) -> None:
+def test_missing_columns_and_tables_are_named(environment: Settings, validibot: Validibot) -> None:
     change(validibot, "ALTER TABLE submissions_submission RENAME expires_at TO expires")
     change(validibot, "ALTER TABLE django_session RENAME TO sessions")
     findings = found(environment)
@@ -109,7 +107,7 @@ def test_columns_and_tables_that_are_missing_are_named(
     )
 
 
-def test_tables_in_a_schema_that_is_not_looked_into_are_told(
+def test_tables_in_a_schema_outside_the_search_path_are_reported(
     environment: Settings, validibot: Validibot
 ) -> None:
     change(validibot, "CREATE SCHEMA elsewhere")
@@ -119,14 +117,14 @@ def test_tables_in_a_schema_that_is_not_looked_into_are_told(
     assert "in schema elsewhere" in finding.action
 
 
-def test_an_index_that_is_missing_is_a_warning_with_the_statement_that_makes_it(
+def test_a_missing_index_is_a_warning_with_the_statement_that_creates_it(
     environment: Settings, validibot: Validibot
 ) -> None:
     change(validibot, "DROP INDEX django_session_expire_date_a5c62663")
     change(validibot, "DROP INDEX submissions_submission_expires_at_df040673")
     findings = found(environment)
     assert levels(findings) == {DATABASE: "ok", TABLES: "ok", GRANTS: "ok", INDEXES: "warning"}
-    assert findings[INDEXES].text == "2 are missing, so that jobs work slowly"
+    assert findings[INDEXES].text == "2 are missing, which slows jobs down"
     statements = findings[INDEXES].action.split("; ")
     assert statements == [
         "CREATE INDEX CONCURRENTLY ON submissions_submission (expires_at)",
@@ -137,13 +135,13 @@ def test_an_index_that_is_missing_is_a_warning_with_the_statement_that_makes_it(
     assert found(environment)[INDEXES].level is Severity.OK
 
 
-def test_every_search_that_is_looked_at_is_one_of_declared_columns() -> None:
+def test_every_searched_column_is_a_declared_one() -> None:
     for table, column in SEARCHED:
         assert column in schema.metadata.tables[table].columns
         assert any(column in access.select.get(table, ()) for access in ACCESS.values())
 
 
-def test_a_database_that_may_not_be_written_is_an_error(
+def test_a_read_only_database_is_an_error(
     limited: Settings, role: str, validibot: Validibot
 ) -> None:
     change(validibot, grants(role, ACCESS))
@@ -161,7 +159,7 @@ def test_a_database_that_may_not_be_written_is_an_error(
         ("postgresql://u:hidden-password@nowhere.invalid/x", "nowhere.invalid"),
     ],
 )
-def test_a_database_that_is_away_is_one_error_and_tells_no_password(url: str, words: str) -> None:
+def test_an_unreachable_database_is_one_error_without_the_password(url: str, words: str) -> None:
     findings = found(load_settings(DATABASE_URL=url))
     dispose_engines()
     assert levels(findings) == {

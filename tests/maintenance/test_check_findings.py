@@ -1,4 +1,4 @@
-"""Checks stand side by side: none hides or holds up another one."""
+"""Checks run in parallel: none hides or delays another one."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from maintenance.errors import StorageError
 PATIENCE = 0.3
 
 
-def test_a_check_that_breaks_is_an_error_of_its_own_and_tells_no_secret() -> None:
+def test_a_check_that_fails_is_an_error_of_its_own_without_secrets() -> None:
     def known() -> list[Finding]:
         raise StorageError("the volume\nis not mounted")
 
@@ -23,7 +23,7 @@ def test_a_check_that_breaks_is_an_error_of_its_own_and_tells_no_secret() -> Non
             Check(("fourth",), lambda: [ok("fourth", "fine")]),
         ]
     )
-    assert [(one.name, str(one.level), one.text) for one in findings] == [
+    assert [(finding.name, str(finding.level), finding.text) for finding in findings] == [
         ("first", "error", "the volume is not mounted"),
         ("second", "warning", "not checked: first failed"),
         ("third", "error", "unexpected RuntimeError"),
@@ -31,7 +31,7 @@ def test_a_check_that_breaks_is_an_error_of_its_own_and_tells_no_secret() -> Non
     ]
 
 
-def test_a_check_that_hangs_is_an_error_and_the_others_are_told() -> None:
+def test_a_check_that_hangs_is_an_error_and_the_others_are_reported() -> None:
     released = threading.Event()
 
     def hanging() -> list[Finding]:
@@ -45,7 +45,7 @@ def test_a_check_that_hangs_is_an_error_and_the_others_are_told() -> None:
     waited = time.monotonic() - started
     released.set()
     assert waited < 10 * PATIENCE
-    assert [(one.name, one.level) for one in findings] == [
+    assert [(finding.name, finding.level) for finding in findings] == [
         ("one", Severity.ERROR),
         ("two", Severity.ERROR),
         ("three", Severity.OK),

@@ -77,7 +77,7 @@ def test_a_container_without_the_label_is_neither_found_nor_removed(
         removal = engine.remove(container_id, GRACE)
         assert (removal.state, removal.cause) == (
             "failed",
-            "is not managed by Validibot: left alone",
+            "is not managed by Validibot: not removed",
         )
         assert containers.state(container_id) == "running"
     assert containers.ids() == others
@@ -115,23 +115,23 @@ def test_what_is_absent_is_success(containers: Containers, engine: ContainerEngi
 def test_removals_at_the_same_time_all_succeed(
     containers: Containers, engine: ContainerEngine, docker_engine: DockerEngine
 ) -> None:
-    """Until the engine has told one of them that the removal is in progress already.
+    """Until the engine answers one of them that the removal is already in progress.
 
-    Podman never says so; there, a few times are enough.
+    Podman never does; there, a few times are enough.
     """
-    told: list[str] = []
+    messages: list[str] = []
 
     def note(answer, *_rest, **_options):  # type: ignore[no-untyped-def]
         if answer.status_code == 409:
-            told.append(answer.json()["message"])
+            messages.append(answer.json()["message"])
 
     engine._client.hooks["response"].append(note)
     parts = docker_engine.client.version()["Components"]
     podman = any("Podman" in part["Name"] for part in parts)
     deadline = time.monotonic() + (10 if podman else 60)
-    while not any(IN_PROGRESS in message for message in told):
+    while not any(IN_PROGRESS in message for message in messages):
         if time.monotonic() > deadline:
-            assert podman, told
+            assert podman, messages
             break
         container_id = containers.make("running")
         with ThreadPoolExecutor(8) as pool:

@@ -1,4 +1,4 @@
-"""Which containers are orphans, decided without an engine or a database (SPEC 7)."""
+"""Which containers are orphans, decided without a container engine or a database (SPEC 7)."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
@@ -62,13 +62,13 @@ def is_orphan(one: ManagedContainer, runs: dict[UUID, RunEnd] | None = None) -> 
         (GRACE + 60 * SECOND + TICK, True),
     ],
 )
-def test_a_container_may_last_as_long_as_its_timeout_and_the_grace_and_no_longer(
+def test_a_container_may_last_for_its_time_out_plus_the_grace_period(
     age: timedelta, orphan: bool
 ) -> None:
     assert is_orphan(container((NOW - age).isoformat(), 60)) == orphan
 
 
-def test_without_a_timeout_the_default_one_holds_and_nothing_is_odd() -> None:
+def test_without_a_time_out_the_default_holds_and_nothing_is_reported() -> None:
     limit = NOW - DEFAULT - GRACE
     assert not is_orphan(container(limit.isoformat()))
     late = container((limit - TICK).isoformat())
@@ -88,7 +88,7 @@ def test_without_a_timeout_the_default_one_holds_and_nothing_is_odd() -> None:
         " 2026-11-15T11:00:00.000000000Z ",
     ],
 )
-def test_a_start_is_read_in_every_way_that_iso_times_are_written(label: str) -> None:
+def test_a_start_is_read_in_every_iso_format(label: str) -> None:
     life = lifetime(container(label), MOMENTS)
     assert (life.started, life.unreadable) == (NOW - timedelta(hours=1), ())
 
@@ -148,19 +148,19 @@ def test_a_timeout_that_cannot_be_read_falls_back_to_the_default_and_is_reported
     ]
 
 
-def test_a_start_as_far_ahead_as_clocks_may_differ_is_taken_at_its_word() -> None:
+def test_a_start_within_the_clock_skew_is_accepted() -> None:
     one = container((NOW + MAX_CLOCK_SKEW).isoformat(), created=NOW - timedelta(days=9))
     assert lifetime(one, MOMENTS).unreadable == ()
     assert not is_orphan(one)
 
 
-def test_a_container_that_started_after_a_cutoff_in_the_past_is_no_orphan_and_not_odd() -> None:
+def test_a_container_that_started_after_a_past_cutoff_is_neither_orphan_nor_reported() -> None:
     moments = Moments(NOW - timedelta(days=1), NOW, GRACE, DEFAULT)
     selection = select_orphans([container(NOW.isoformat())], {}, moments)
     assert (selection.orphans, selection.warnings) == ([], [])
 
 
-def test_when_many_labels_are_odd_the_first_are_listed_and_the_others_counted() -> None:
+def test_of_many_unreadable_labels_the_first_are_listed_and_the_others_counted() -> None:
     found = select_orphans([container() for _ in range(MAX_WARNINGS + 7)], {}, MOMENTS).warnings
     assert len(found) == MAX_WARNINGS + 1
     assert found[-1] == "7 more labels that cannot be read"
@@ -170,7 +170,7 @@ def test_when_many_labels_are_odd_the_first_are_listed_and_the_others_counted() 
 @pytest.mark.parametrize(
     ("since", "long_enough"), [(GRACE, False), (GRACE + TICK, True), (None, False)]
 )
-def test_a_container_may_outlive_its_ended_run_for_the_grace_and_no_longer(
+def test_a_container_may_outlive_its_ended_run_for_the_grace_period_only(
     status: str, since: timedelta | None, long_enough: bool
 ) -> None:
     run_id = uuid4()
@@ -181,7 +181,7 @@ def test_a_container_may_outlive_its_ended_run_for_the_grace_and_no_longer(
 
 
 @pytest.mark.parametrize("run_id", [None, "", "not a run", uuid4()])
-def test_a_container_of_no_known_run_goes_by_its_age_alone(run_id: object) -> None:
+def test_for_a_container_without_a_known_run_only_its_age_counts(run_id: object) -> None:
     runs = {uuid4(): RunEnd("SUCCEEDED", NOW - timedelta(days=1))}
     assert not is_orphan(container(NOW.isoformat(), 60, run_id), runs)
     assert is_orphan(container((NOW - timedelta(days=1)).isoformat(), 60, run_id), runs)
@@ -195,23 +195,23 @@ def test_orphans_come_oldest_first() -> None:
     assert select_all(made, {}, force=False) == chosen
 
 
-def test_remove_all_spares_the_containers_of_running_runs_unless_forced() -> None:
+def test_remove_all_keeps_the_containers_of_running_runs_unless_forced() -> None:
     by_status = {status: (uuid4(), RunEnd(status, None)) for status in (*RunStatus, "ODD")}
     runs = dict(by_status.values())
     made = {status: container(run_id=run_id) for status, (run_id, _) in by_status.items()}
     lone = [container(), container(run_id="odd"), container(run_id=uuid4())]
     everything = [*made.values(), *lone]
-    spared = {made["RUNNING"].id}
+    kept = {made["RUNNING"].id}
     assert {one.id for one in select_all(everything, runs, force=True)} == {
         one.id for one in everything
     }
-    assert {one.id for one in everything} - spared == {
+    assert {one.id for one in everything} - kept == {
         one.id for one in select_all(everything, runs, force=False)
     }
 
 
 @given(st.text(), st.text(), st.text())
-def test_no_label_whatever_it_holds_is_an_error(started: str, timeout: str, run_id: str) -> None:
+def test_no_label_raises_an_error(started: str, timeout: str, run_id: str) -> None:
     one = container(started, timeout, run_id)
     life = lifetime(one, MOMENTS)
     assert timedelta(0) < life.timeout

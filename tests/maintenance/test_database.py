@@ -64,7 +64,7 @@ def engine(environment: Settings, database: Engine) -> Engine:
 
 @pytest.fixture
 def contrary(server: EmbeddedServer, environment: Settings) -> Iterator[Settings]:
-    """Settings for a role whose defaults are the opposite of what jobs need."""
+    """Settings of a role whose defaults are the opposite of what jobs need."""
     with psycopg.connect(
         server.url("postgres").render_as_string(hide_password=False), autocommit=True
     ) as admin:

@@ -21,7 +21,7 @@ JOB = "purge-expired-submissions"
 FIRST = uuid.UUID("11111111-2222-4333-8444-555555555555")
 SECOND = uuid.UUID("99999999-8888-4777-8666-555555555555")
 
-# Takes the guard, says so with its database session, and waits to be killed.
+# Acquires the guard, prints its database session, and waits to be killed.
 HOLDER = """
 import sys, uuid
 from maintenance.guard import guard
@@ -59,7 +59,7 @@ def wait_until_free(database: Engine, job: str) -> None:
         )
 
 
-def turned_away(settings: Settings, job: str = JOB) -> Guard:
+def refused(settings: Settings, job: str = JOB) -> Guard:
     with guard(settings, job, SECOND) as held:
         assert not held.acquired
         return held
@@ -86,12 +86,12 @@ def holder_process(job: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
             process.kill()
 
 
-def test_a_second_run_is_turned_away_and_told_which_run_holds_the_job(
+def test_a_second_run_is_refused_and_learns_which_run_holds_the_job(
     environment: Settings,
 ) -> None:
     with guard(environment, JOB, FIRST) as first:
         assert first.acquired
-        holder = turned_away(environment).holder
+        holder = refused(environment).holder
         assert holder is not None
         assert (holder.run_id, holder.pid) == (FIRST, pid_of(first))
         assert holder.since is not None
@@ -104,7 +104,7 @@ def test_a_second_run_is_turned_away_and_told_which_run_holds_the_job(
 
 def test_a_holder_without_a_flow_run_is_another_run(environment: Settings) -> None:
     with guard(environment, JOB, None) as first:
-        holder = turned_away(environment).holder
+        holder = refused(environment).holder
         assert holder is not None
         assert holder.run_id is None
         assert str(holder).startswith(
@@ -124,9 +124,9 @@ def test_the_guard_is_free_after_an_error_in_its_block(environment: Settings) ->
     assert acquires(environment)
 
 
-def test_whoever_was_turned_away_does_not_free_the_guard(environment: Settings) -> None:
+def test_a_refused_run_does_not_release_the_guard(environment: Settings) -> None:
     with guard(environment, JOB, FIRST):
-        turned_away(environment)
+        refused(environment)
         assert not acquires(environment)
 
 
@@ -157,7 +157,7 @@ def test_a_database_of_the_same_server_has_guards_of_its_own(
     with guard(neighbour, JOB, SECOND) as there:
         with guard(environment, JOB, FIRST) as here:
             assert here.acquired
-            holder = turned_away(environment).holder
+            holder = refused(environment).holder
             assert holder is not None
             assert (holder.run_id, holder.pid) == (FIRST, pid_of(here))
         assert there.acquired
@@ -185,7 +185,7 @@ def test_the_guard_is_free_after_its_holder_was_killed(
     environment: Settings, database: Engine
 ) -> None:
     with holder_process(JOB) as (process, pid):
-        holder = turned_away(environment).holder
+        holder = refused(environment).holder
         assert holder is not None
         assert (holder.run_id, holder.pid) == (FIRST, pid)
         os.kill(process.pid, signal.SIGKILL)
@@ -263,7 +263,7 @@ def test_the_holder_is_named_to_a_role_that_may_not_see_its_session(
         url = environment.url.set(drivername="postgresql", username="onlooker")
         onlooker = load_settings(DATABASE_URL=url.render_as_string(hide_password=False))
         with guard(environment, JOB, FIRST) as held:
-            holder = turned_away(onlooker).holder
+            holder = refused(onlooker).holder
             assert holder is not None
             assert (holder.run_id, holder.pid, holder.since) == (FIRST, pid_of(held), None)
         admin.execute("DROP ROLE onlooker")

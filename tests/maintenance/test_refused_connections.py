@@ -1,4 +1,4 @@
-"""Connections that are not made: which ones are worth another attempt, and what is said of them."""
+"""Refused connections: which are worth a retry, and their error messages."""
 
 import os
 import re
@@ -35,7 +35,7 @@ local all sleeper trust
 
 @pytest.fixture(scope="module")
 def strict_server() -> Iterator[EmbeddedServer]:
-    """A server that asks for passwords."""
+    """A server with password authentication."""
     with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as directory:
         data = Path(directory) / "pg"
         with (
@@ -85,7 +85,7 @@ def refusal(url: URL) -> DatabaseError:
 
 
 @pytest.mark.parametrize(
-    ("user", "password", "database", "said"),
+    ("user", "password", "database", "message"),
     [
         ("alice", WRONG, "postgres", 'password authentication failed for user "alice"'),
         ("alice", None, "postgres", "no password supplied"),
@@ -97,12 +97,12 @@ def refusal(url: URL) -> DatabaseError:
     ],
 )
 def test_a_refusal_that_will_be_the_same_next_time_fails_at_once(
-    strict_server: EmbeddedServer, user: str, password: str | None, database: str, said: str
+    strict_server: EmbeddedServer, user: str, password: str | None, database: str, message: str
 ) -> None:
     error = refusal(strict_server.url(database).set(username=user, password=password or ""))
     assert type(error) is DatabaseError
     assert not is_transient(error)
-    assert said in str(error)
+    assert message in str(error)
 
 
 def test_an_unknown_role_fails_at_once(server: EmbeddedServer) -> None:
@@ -121,7 +121,7 @@ def test_a_database_without_the_right_to_connect_fails_at_once(server: EmbeddedS
     assert 'permission denied for database "closed"' in str(error)
 
 
-def test_the_right_password_is_let_in(strict_server: EmbeddedServer) -> None:
+def test_the_right_password_is_accepted(strict_server: EmbeddedServer) -> None:
     """The other side of the refusals above."""
     url = strict_server.url("postgres").set(username="alice", password=PASSWORD)
     with transaction(engine_for(settings_for(url), JOB)) as connection:
@@ -134,7 +134,7 @@ def test_too_many_connections_are_transient(strict_server: EmbeddedServer) -> No
     assert 'too many connections for role "limited"' in str(error)
 
 
-def test_nobody_listening_is_transient() -> None:
+def test_a_closed_port_is_transient() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         error = refusal(at_port(bound.getsockname()[1]))
@@ -165,7 +165,7 @@ def test_a_server_that_is_shutting_down_is_transient() -> None:
         with embedded_server(data, {"fsync": "off"}) as server:
             url = server.url("postgres")
             with psycopg.connect(address(url)):
-                # A shutdown that waits for the open session, and lets nobody else in.
+                # A shutdown that waits for the open session and refuses new ones.
                 os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGTERM)
                 error = refusal(url)
     assert type(error) is TransientDatabaseError

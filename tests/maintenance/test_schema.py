@@ -1,4 +1,4 @@
-"""The tables are Validibot's: what they refuse, and what they leave to whoever writes."""
+"""The tables are Validibot's: their constraints, and what they leave to the writer."""
 
 from collections.abc import Mapping
 from uuid import UUID

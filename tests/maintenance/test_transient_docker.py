@@ -55,7 +55,7 @@ def says(reply: bytes) -> Callable[[socket.socket], None]:
 
 
 def test_a_sane_engine_is_understood() -> None:
-    """The server of these tests is one that only misbehaves where it is told to."""
+    """The test server misbehaves only where a test asks for it."""
     with odd_engine() as host, open_engine(settings(host)) as engine:
         (container,) = engine.managed()
         assert container.id == ID
@@ -132,21 +132,21 @@ def test_a_refusal_fails_at_once(status: int) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
     ],
 )
-def test_a_connection_that_breaks_off_is_transient(reply: bytes) -> None:
+def test_a_connection_that_is_closed_early_is_transient(reply: bytes) -> None:
     with answering(says(reply)) as host:
         assert is_transient(failure(host))
 
 
 @pytest.mark.parametrize("answer", ["hello", "{}", '{"ApiVersion": "1.1"}', '{"ApiVersion": 7}'])
-def test_a_server_that_is_no_engine_fails_at_once(answer: str) -> None:
+def test_a_server_that_is_no_container_engine_fails_at_once(answer: str) -> None:
     with odd_engine(GET_version=(200, answer)) as host:
         error = failure(host)
     assert not is_transient(error)
-    assert f"the container engine at {host} is none" in str(error)
+    assert f"the container engine at {host} gave no valid answer" in str(error)
 
 
 @pytest.mark.parametrize("listed", ["hello", [{}], {"a": 1}, [{"Id": 1}]])
-def test_a_list_that_is_none_fails_at_once(listed: object) -> None:
+def test_a_malformed_list_fails_at_once(listed: object) -> None:
     with odd_engine(GET_json=(200, listed)) as host:
         assert not is_transient(failure(host))
 
@@ -176,17 +176,17 @@ def test_certificates_that_are_missing_fail_at_once(tmp_path: Path) -> None:
     assert not is_transient(caught.value)
 
 
-def test_a_removal_that_somebody_else_has_begun_is_waited_for_and_not_for_ever() -> None:
+def test_a_removal_by_another_client_is_waited_for_up_to_the_time_out() -> None:
     conflict = (409, {"message": f"removal of container {ID} is already in progress"})
     with odd_engine(DELETE_container=conflict) as host, open_engine(settings(host)) as engine:
         started = time.monotonic()
         removal = engine.remove(ID, 1)
         assert SECONDS <= time.monotonic() - started < SECONDS + 5
     assert removal.state == "failed"
-    assert "was being removed by somebody else" in removal.cause
+    assert "another client has been removing it" in removal.cause
 
 
-def test_another_conflict_is_the_containers_failure_in_the_engines_words() -> None:
+def test_another_conflict_is_the_containers_failure_with_the_engines_message() -> None:
     conflict = (409, {"message": "something else"})
     with odd_engine(DELETE_container=conflict) as host, open_engine(settings(host)) as engine:
         removal = engine.remove(ID, 1)
@@ -196,7 +196,7 @@ def test_another_conflict_is_the_containers_failure_in_the_engines_words() -> No
     )
 
 
-def test_a_container_that_cannot_be_stopped_is_removed_all_the_same() -> None:
+def test_a_container_that_cannot_be_stopped_is_still_removed() -> None:
     refusal = (500, {"message": "cannot stop container"})
     with odd_engine(POST_stop=refusal) as host, open_engine(settings(host)) as engine:
         assert engine.remove(ID, 1).state == "removed"
@@ -238,5 +238,5 @@ def test_an_address_that_is_not_allowed_is_refused_and_not_repeated(host: str) -
     assert host not in str(caught.value)
 
 
-def test_an_address_is_not_looked_at_where_there_is_no_engine() -> None:
+def test_without_a_container_engine_its_address_is_not_validated() -> None:
     assert settings("ssh://h", DEPLOYMENT_TARGET="gcp").docker_host == "ssh://h"

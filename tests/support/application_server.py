@@ -72,7 +72,7 @@ class ApplicationServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=self._data,
-                **({} if os.geteuid() else {"user": self._owner.st_uid}),
+                user=None if os.geteuid() else self._owner.st_uid,
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():

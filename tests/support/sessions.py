@@ -1,4 +1,4 @@
-"""Tables of sessions that are large enough to be walked by blocks."""
+"""Tables of sessions that are large enough for a block scan."""
 
 from datetime import datetime
 

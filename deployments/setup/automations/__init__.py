@@ -1,4 +1,4 @@
-"""Automations: the server's reactions to what happens to runs."""
+"""Automations: the server's reactions to events of runs."""
 
 from deployments.setup.automations.upsert import apply_automations
 

@@ -1,8 +1,8 @@
 """Examples of notifications: by e-mail, on Slack, and as a call of a webhook.
 
-They are made once, switched off, each with a block that holds an address of nobody. To use one,
-write your address into its block and switch the automation on, both in the UI. From then on they
-are yours: they are never changed or made again.
+They are created once, switched off, each with a block that holds a placeholder address. To use one,
+write your address into its block and switch the automation on, both in the UI. Applying again
+never changes them and never creates them again.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ EVENTS = {
     "validibot-maintenance.not-run",
     "validibot-maintenance.approval-needed",
 }
-"""What an operator wants to hear of: the state of a run in which items failed, and our events."""
+"""The state of a run in which items failed, and our events that need an operator."""
 
 SUBJECT = "Validibot Maintenance: {{ event.event }}"
 BODY = "{{ event.event }} at {{ event.occurred }}\n\n{{ event.resource }}\n\n{{ event.payload }}"
 PAYLOAD = '{"event": {{ event.event | tojson }}, "details": {{ event.payload | tojson }}}'
-NOBODY = "replace-me"
+PLACEHOLDER = "replace-me"
 WEBHOOK = "webhook"
 
 
@@ -64,7 +64,7 @@ EXAMPLES = (
         "sendgrid-email",
         "validibot-maintenance-email",
         {
-            "api_key": NOBODY,
+            "api_key": PLACEHOLDER,
             "sender_email": "maintenance@example.org",
             "to_emails": ["operator@example.org"],
         },
@@ -81,7 +81,7 @@ EXAMPLES = (
         "validibot-maintenance-webhook",
         {
             "method": "POST",
-            "url": f"https://example.org/{NOBODY}",
+            "url": f"https://example.org/{PLACEHOLDER}",
             "headers": {"Content-Type": "application/json"},
         },
     ),

@@ -1,10 +1,9 @@
-"""Two automations that bring back runs whose process is gone.
+"""Two automations that rerun zombie runs: flow runs whose process is gone.
 
-The first finds them: a run that was heard of and then is silent is marked as Crashed. The second
-starts a crashed run again. They are two, because the actions of one automation run at the same
-time and would undo each other. Each job's guard in the application's database keeps a false alarm
-from becoming two runs at work, and `flows/run/rerun_limit.py` ends a run that is started again and
-again.
+The first marks a run as Crashed after it has been silent for some time. The second starts a
+crashed run again. They are two because the actions of one automation run at the same time and would
+undo each other. After a false alarm the job's guard still lets only one process work, and
+`flows/run/rerun_limit.py` stops a crash loop.
 """
 
 from datetime import timedelta
@@ -15,28 +14,29 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 
 SILENCE = timedelta(seconds=65)
-"""Two heartbeats that do not come: so a dead run is going again within 100 seconds."""
+"""Two missed heartbeats: a dead run is started again within 100 seconds."""
 
 LOST = "Maintenance: mark silent runs as crashed"
 RERUN = "Maintenance: start crashed runs again"
 
 NO_SIGN_OF_LIFE = "No sign of life"
+"""Stays as it is: automations on a server match it that were applied by an older version."""
 
 DEAD_INFRASTRUCTURE = (
     f"{NO_SIGN_OF_LIFE}*",
     "Process exited with status code: -9*",
     "Flow run infrastructure exited with non-zero status code -9*",
     "Execution was cancelled by the runtime environment*",
-    "Execution was aborted by Python system exit call*",  # its worker is gone, and so its output
+    "Execution was aborted by Python system exit call*",  # worker killed: output pipe is gone
 )
-"""How the messages of runs begin that were killed. A run that crashed for a reason of its own,
-such as code that cannot be loaded, would crash again for ever."""
+"""Patterns of the state messages of runs whose process was killed. Only these are started again: a
+run that crashed for another reason, such as code that cannot be loaded, would crash for ever."""
 
 
 def rescue_automations(work_pool: str) -> list[AutomationCore]:
-    """Return both automations, for the runs of one work pool."""
+    """Return both automations for the runs of a work pool."""
     runs = {"prefect.resource.id": "prefect.flow-run.*"}
-    # By its name, because heartbeats carry the pool of a run but not its deployment.
+    # By work pool, because a heartbeat event names the run's pool but not its deployment.
     of_pool = ResourceSpecification.model_validate(
         {"prefect.resource.role": "work-pool", "prefect.resource.name": work_pool}
     )
@@ -68,7 +68,7 @@ def rescue_automations(work_pool: str) -> list[AutomationCore]:
         ),
         AutomationCore(
             name=RERUN,
-            description="Killed, and not by a fault of its own: once more.",
+            description="Its process was killed: start it again.",
             trigger=EventTrigger(
                 match=ResourceSpecification.model_validate(
                     runs | {"prefect.state-message": list(DEAD_INFRASTRUCTURE)}

@@ -1,4 +1,4 @@
-"""Putting the automations on the server: each once, by its name."""
+"""Creation and update of the automations on the server, by name."""
 
 from functools import partial
 from typing import Any
@@ -13,25 +13,25 @@ from deployments.names import WORK_POOL
 from deployments.setup.automations.notifications import EXAMPLES, Example
 from deployments.setup.automations.rescue import rescue_automations
 from deployments.setup.changes import Changes
-from deployments.setup.last_applied import Record
+from deployments.setup.last_applied import LastApplied
 from maintenance.errors import MaintenanceError
 
 
 class NoSuchBlock(MaintenanceError):
-    """The server does not know a kind of block that every Prefect server has."""
+    """The server lacks a block type that every Prefect server has."""
 
 
-def apply_automations(client: SyncPrefectClient, record: Record, changes: Changes) -> None:
-    """Make or update the automations of the crash rescue, and make the examples once."""
+def apply_automations(client: SyncPrefectClient, last: LastApplied, changes: Changes) -> None:
+    """Create or update the automations of the crash rescue; create the examples once."""
     for automation in rescue_automations(WORK_POOL):
         _upsert(client, automation, changes)
     for example in EXAMPLES:
-        if example.name not in record.applied.examples:
-            _make_example(client, example, record, changes)
+        if example.name not in last.applied.examples:
+            _make_example(client, example, last, changes)
 
 
 def _upsert(client: SyncPrefectClient, wanted: AutomationCore, changes: Changes) -> None:
-    """Bring an automation up to date; one that an operator switched off stays off."""
+    """Create or update an automation; one that an operator switched off stays off."""
     found = client.read_automations_by_name(wanted.name)
     if not found:
         changes.make(f"automation {wanted.name!r}: made", partial(client.create_automation, wanted))
@@ -58,19 +58,19 @@ def _comparable(automation: Automation | AutomationCore) -> dict[str, Any]:
 
 
 def _make_example(
-    client: SyncPrefectClient, example: Example, record: Record, changes: Changes
+    client: SyncPrefectClient, example: Example, last: LastApplied, changes: Changes
 ) -> None:
     def make() -> None:
         if not client.read_automations_by_name(example.name):
             client.create_automation(example.automation(_block(client, example)))
-        record.applied.examples.append(example.name)
-        record.write()
+        last.applied.examples.append(example.name)
+        last.write()
 
     changes.make(f"automation {example.name!r}: made, switched off", make)
 
 
 def _block(client: SyncPrefectClient, example: Example) -> UUID:
-    # By its data and not by its class, which would load every kind of notification there is.
+    # As plain data: the block's class would load every notification service of Prefect.
     try:
         return client.read_block_document_by_name(example.block_name, example.block_type).id
     except ObjectNotFound:

@@ -1,1 +1,1 @@
-"""Work pools: what a run is started with, by the type of the pool."""
+"""The work pool and its job templates."""

@@ -1,7 +1,8 @@
 """The base job template of each type of work pool.
 
-They are written out here, because the packages of the docker and kubernetes workers are needed by
-those workers alone. An operator may edit a pool's template in the UI: it is kept then.
+They are written out here because the packages that hold Prefect's own templates for docker and
+kubernetes are installed with those workers only. A template that an operator edits in the UI is
+kept.
 """
 
 from typing import Any
@@ -16,10 +17,10 @@ from maintenance.settings import Settings
 Template = dict[str, Any]
 
 HEARTBEAT_SECONDS = 30
-"""Prefect's least. The automation that finds dead runs waits for two that do not come."""
+"""Prefect's minimum. The automation that finds zombie runs waits for two missed heartbeats."""
 
 COMMAND = "python -m flows.engine"
-"""Prefect's engine, which first waits for the server."""
+"""Waits for the server, then starts Prefect's engine."""
 
 STORAGE_ROOT = "/app/storage"
 
@@ -27,10 +28,10 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def from_worker() -> list[str]:
-    """Return the variables that a container gets from its worker's environment.
+    """Return the names of the variables that a container gets from its worker's environment.
 
-    The template holds their names only. The worker fills in the values, so that no secret is
-    stored on the Prefect server; what it does not have is empty, which counts as unset.
+    The worker fills in the values, so that no secret is stored on the Prefect server. A variable
+    that the worker does not have is empty, which counts as unset.
     """
     names = []
     for field in Settings.model_fields.values():
@@ -47,7 +48,7 @@ def base_job_template(kind: PoolType, image: str) -> Template:
 
 
 def default_template(kind: PoolType) -> Template | None:
-    """Return what Prefect itself gives a new pool of a type, None when that is not known here."""
+    """Return Prefect's own template of a pool type, None if its package is not installed."""
     return ProcessWorker.get_default_base_job_template() if kind == "process" else None
 
 
@@ -125,7 +126,7 @@ def _kubernetes(image: str) -> Template:
             "generateName": "{{ name }}-",
         },
         "spec": {
-            # A run that died is started again by the server's automation, which counts.
+            # A crashed run is started again by the server's automation, which has a rerun limit.
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": "{{ finished_job_ttl }}",
             "template": {"spec": {"parallelism": 1, "completions": 1} | pod},

@@ -1,4 +1,4 @@
-"""The work pool on the server: made once, and kept up to date unless an operator edited it."""
+"""The work pool on the server: created once, and updated unless an operator edited it."""
 
 from typing import get_args
 
@@ -10,7 +10,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from deployments.names import WORK_POOL
 from deployments.settings import DeploymentSettings, PoolType
 from deployments.setup.changes import Changes
-from deployments.setup.last_applied import Record, checksum
+from deployments.setup.last_applied import LastApplied, checksum
 from deployments.setup.pools.templates import base_job_template, default_template
 from maintenance.errors import MaintenanceError
 
@@ -22,14 +22,17 @@ class WorkPoolMismatch(MaintenanceError):
 
 
 def ensure_work_pool(
-    client: SyncPrefectClient, settings: DeploymentSettings, record: Record, changes: Changes
+    client: SyncPrefectClient,
+    settings: DeploymentSettings,
+    last: LastApplied,
+    changes: Changes,
 ) -> None:
-    """Make the work pool, or bring its job template up to date.
+    """Create the work pool, or update its job template.
 
-    Without MAINTENANCE_WORK_POOL_TYPE a pool that exists is taken as it is.
+    Without MAINTENANCE_WORK_POOL_TYPE an existing pool of any type is accepted.
 
     Raises:
-        WorkPoolMismatch: it exists and is of another type.
+        WorkPoolMismatch: it exists with another type than MAINTENANCE_WORK_POOL_TYPE.
     """
     pool = _read(client)
     if pool is None:
@@ -41,9 +44,9 @@ def ensure_work_pool(
             try:
                 client.create_work_pool(wanted)
             except ObjectAlreadyExists:
-                return  # somebody else was faster
-            record.applied.job_template = checksum(template)
-            record.write()
+                return  # another apply was faster
+            last.applied.job_template = checksum(template)
+            last.write()
 
         changes.make(f"work pool {WORK_POOL} of type {kind}: made", create)
         return
@@ -55,14 +58,14 @@ def ensure_work_pool(
             f" `prefect work-pool delete {WORK_POOL}` (deployments and schedules stay), and apply"
             " again"
         )
-    _update(client, pool, settings, record, changes)
+    _update(client, pool, settings, last, changes)
 
 
 def _update(
     client: SyncPrefectClient,
     pool: WorkPool,
     settings: DeploymentSettings,
-    record: Record,
+    last: LastApplied,
     changes: Changes,
 ) -> None:
     kind = next((one for one in KINDS if one == pool.type), None)
@@ -70,17 +73,17 @@ def _update(
         changes.keep(f"work pool {WORK_POOL}: type {pool.type} is not known here; left as it is")
         return
     template = base_job_template(kind, settings.image)
-    live, applied = checksum(pool.base_job_template), record.applied.job_template
+    live, applied = checksum(pool.base_job_template), last.applied.job_template
     if live == checksum(template):
         if not changes.dry_run:
-            record.applied.job_template = live
-            record.write()
+            last.applied.job_template = live
+            last.write()
     elif live == applied or pool.base_job_template in ({}, default_template(kind)):
 
         def update() -> None:
             client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=template))
-            record.applied.job_template = checksum(template)
-            record.write()
+            last.applied.job_template = checksum(template)
+            last.write()
 
         changes.make(f"work pool {WORK_POOL}: job template brought up to date", update)
     else:

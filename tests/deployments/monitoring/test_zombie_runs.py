@@ -1,4 +1,7 @@
-"""Dead runs that the automations have missed: found, and started again where that is right."""
+"""Zombie runs that the automations have missed: found, and started again where that is right.
+
+The rules are tested without a server in test_zombie_rules.py.
+"""
 
 import os
 import re
@@ -18,13 +21,18 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from demo.environment import clean_environment
 from demo.processes import wait_until
 from demo.servers import PrefectServer, start_worker
-from deployments.monitoring import zombie_runs as silent
-from deployments.monitoring.zombie_runs import SILENT, SILENT_BY_HAND, mark_dead_runs
+from deployments.monitoring import zombie_runs
+from deployments.monitoring.zombie_runs import (
+    LIMIT,
+    LIMIT_ELSEWHERE,
+    mark_zombies,
+)
 from deployments.names import DEPLOYMENT
-from deployments.setup.automations.rescue import DEAD_INFRASTRUCTURE, LOST, SILENCE
-from deployments.watch import ALWAYS, SWEEP_INTERVAL, main, sweep
+from deployments.setup.automations.rescue import DEAD_INFRASTRUCTURE, LOST
+from deployments.watch import ALWAYS, end_zombies, main
 from flows.clear_sessions import clear_sessions
 from flows.jobs import JOBS
+from flows.run import zombie_runs as of_any_kind
 from maintenance import schema
 from maintenance.settings import Settings
 from tests.support import jobs_on_server
@@ -140,13 +148,13 @@ def heartbeat(server: PrefectServer, run: str, moment: datetime) -> None:
 
 
 def marked(
-    client: SyncPrefectClient, moment: datetime, watched_since: datetime = ALWAYS
+    client: SyncPrefectClient, moment: datetime, observed_since: datetime = ALWAYS
 ) -> dict[str, bool]:
     """Return the runs that are marked, and whether they are to be started again."""
-    return {str(one.run.id): one.again for one in mark_dead_runs(client, moment, watched_since)}
+    return {str(one.run.id): one.rerun for one in mark_zombies(client, moment, observed_since)}
 
 
-def words(server: PrefectServer, run: str) -> list[str]:
+def crash_messages(server: PrefectServer, run: str) -> list[str]:
     """Return the messages with which a run has crashed."""
     found = ask(server, "GET", f"/flow_run_states/?flow_run_id={run}")
     return [one["message"] for one in found if one["type"] == "CRASHED"]
@@ -154,7 +162,7 @@ def words(server: PrefectServer, run: str) -> list[str]:
 
 def crashed_to_be_started_again(server: PrefectServer, run: str) -> bool:
     """Return whether the automation that starts crashed runs again would take this one."""
-    (message,) = words(server, run)
+    (message,) = crash_messages(server, run)
     return any(fnmatch(message, pattern) for pattern in DEAD_INFRASTRUCTURE)
 
 
@@ -162,7 +170,7 @@ def only_crashed(server: PrefectServer, client: SyncPrefectClient, run: str) -> 
     """Return the words of a run that ended as Crashed, and is not started again by them."""
     assert not crashed_to_be_started_again(server, run)
     assert read(client, run).state_name == "Crashed"
-    return words(server, run)[0]
+    return crash_messages(server, run)[0]
 
 
 def test_2_8_a_run_that_was_not_heard_of_is_started_again_and_one_that_was_is_left_alone(
@@ -172,12 +180,12 @@ def test_2_8_a_run_that_was_not_heard_of_is_started_again_and_one_that_was_is_le
     heard = began(client, dead) + TICK
     heartbeat(prefect, dead, heard)
     heartbeat(prefect, alive, heard + TICK)
-    assert marked(client, heard + SILENT) == {}
-    assert marked(client, heard + SILENT + TICK) == {dead: True}
-    assert words(prefect, dead) == ["No sign of life for 150 s"]
+    assert marked(client, heard + LIMIT) == {}
+    assert marked(client, heard + LIMIT + TICK) == {dead: True}
+    assert crash_messages(prefect, dead) == ["No sign of life for 150 s"]
     assert crashed_to_be_started_again(prefect, dead)
     assert read(client, alive).state_name == "Running"
-    assert marked(client, heard + SILENT + TICK) == {}
+    assert marked(client, heard + LIMIT + TICK) == {}
 
 
 def test_2_8_a_run_that_had_not_begun_gives_its_slot_back_and_is_started_again(
@@ -191,36 +199,18 @@ def test_2_8_a_run_that_had_not_begun_gives_its_slot_back_and_is_started_again(
         return int(found["global_concurrency_limit"]["active_slots"])
 
     assert slots() == 1
-    assert marked(client, since + SILENT) == {}
-    assert marked(client, since + SILENT + TICK) == {dead: True}
+    assert marked(client, since + LIMIT) == {}
+    assert marked(client, since + LIMIT + TICK) == {dead: True}
     assert crashed_to_be_started_again(prefect, dead)
     assert slots() == 0
-
-
-def test_the_automations_have_their_time_and_a_dead_run_is_found_in_three_and_a_half_minutes() -> (
-    None
-):
-    rescued = timedelta(seconds=100)
-    assert rescued > SILENCE
-    assert rescued + timedelta(seconds=45) < SILENT
-    assert SILENT + timedelta(seconds=SWEEP_INTERVAL) == 3.5 * MINUTE
-
-
-def test_silence_counts_from_when_the_server_was_there_and_watched(
-    prefect: PrefectServer, client: SyncPrefectClient
-) -> None:
-    dead = begin(prefect)
-    much_later = began(client, dead) + HOUR
-    assert marked(client, much_later, much_later - SILENT + TICK) == {}
-    assert marked(client, much_later, much_later - SILENT) == {dead: True}
 
 
 def test_a_run_whose_job_another_run_is_at_only_ends(
     prefect: PrefectServer, client: SyncPrefectClient
 ) -> None:
     dead, working = begin(prefect), beside(prefect)
-    moment = began(client, dead) + SILENT + TICK
-    heartbeat(prefect, working, moment - SILENT)
+    moment = began(client, dead) + LIMIT + TICK
+    heartbeat(prefect, working, moment - LIMIT)
     assert marked(client, moment) == {dead: False}
     message = only_crashed(prefect, client, dead)
     assert message == f"Its process is gone: flow run {working} has taken over the job"
@@ -230,10 +220,10 @@ def test_a_run_whose_job_another_run_is_at_only_ends(
 def test_of_several_dead_runs_of_a_job_the_youngest_is_started_again(
     prefect: PrefectServer, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(silent, "PAGE", 2)  # all are found, however many there are
+    monkeypatch.setattr(of_any_kind, "PAGE", 2)  # all are found, however many there are
     dead = [begin(prefect, state="PENDING"), *(beside(prefect) for _ in range(3))]
     other = begin(prefect, ANOTHER)
-    moment = began(client, other) + SILENT + TICK
+    moment = began(client, other) + LIMIT + TICK
     youngest = dead.pop()
     assert marked(client, moment) == dict.fromkeys(dead, False) | {youngest: True, other: True}
     for one in dead:
@@ -243,10 +233,7 @@ def test_of_several_dead_runs_of_a_job_the_youngest_is_started_again(
 @pytest.mark.parametrize(
     ("state", "name", "parameters", "counts"),
     [
-        ("COMPLETED", "Completed", {}, True),
         ("FAILED", "ItemsFailed", {}, True),
-        ("FAILED", "Failed", {}, False),
-        ("COMPLETED", "Skipped", {}, False),
         ("COMPLETED", "Completed", {"dry_run": True}, False),
         ("CANCELLED", "Cancelled", {}, False),
     ],
@@ -263,7 +250,7 @@ def test_only_a_later_run_that_did_the_jobs_work_leaves_nothing_to_start_again(
     dead = begin(prefect)
     make_run(prefect, ANOTHER, "COMPLETED")
     make_run(prefect, JOB, state, name, "", **parameters)
-    assert marked(client, datetime.now(UTC) + SILENT + TICK) == {dead: not counts}
+    assert marked(client, datetime.now(UTC) + LIMIT + TICK) == {dead: not counts}
     if counts:
         assert "has taken over the job" in only_crashed(prefect, client, dead)
 
@@ -278,7 +265,7 @@ def test_a_run_of_a_job_that_is_paused_only_ends(
     else:
         path = f"/deployments/{deployments(prefect)[JOB]['id']}"
         ask(prefect, "PATCH", path, {"paused": True})
-    assert marked(client, began(client, dead) + SILENT + TICK) == {dead: False}
+    assert marked(client, began(client, dead) + LIMIT + TICK) == {dead: False}
     assert only_crashed(prefect, client, dead) == (
         "Its process is gone, and clear-sessions is paused or deleted"
     )
@@ -298,7 +285,7 @@ def test_a_run_whose_deployment_was_deleted_only_ends(
     copy = copy_of(prefect, {})
     dead = begin(prefect, deployment=copy)
     ask(prefect, "DELETE", f"/deployments/{copy}")
-    assert marked(client, began(client, dead) + SILENT + TICK) == {dead: False}
+    assert marked(client, began(client, dead) + LIMIT + TICK) == {dead: False}
     assert only_crashed(prefect, client, dead) == (
         "Its process is gone, and clear-sessions is paused or deleted"
     )
@@ -314,12 +301,10 @@ def test_a_run_by_hand_or_in_another_work_pool_may_be_silent_for_longer_and_only
     ask(prefect, "POST", f"/flow_runs/{hand}/set_state", {"state": {"type": "RUNNING"}})
     dead = [hand, begin(prefect, deployment=elsewhere)]
     first, last = began(client, dead[0]), began(client, dead[1])
-    assert marked(client, first + SILENT_BY_HAND) == {}
-    assert marked(client, last + SILENT_BY_HAND + TICK) == dict.fromkeys(dead, False)
+    assert marked(client, first + LIMIT_ELSEWHERE) == {}
+    assert marked(client, last + LIMIT_ELSEWHERE + TICK) == dict.fromkeys(dead, False)
     for one in dead:
-        assert only_crashed(prefect, client, one) == (
-            "Its process is gone: no sign of life for 450 s"
-        )
+        assert only_crashed(prefect, client, one) == ("Its process is gone: no event for 450 s")
     ask(prefect, "DELETE", f"/deployments/{elsewhere}")
     ask(prefect, "DELETE", f"/work_pools/{pool}")
 
@@ -344,11 +329,11 @@ def test_what_waits_or_is_being_cancelled_and_other_flows_are_left_alone(
     ask(prefect, "DELETE", f"/flow_runs/{waiting}")
 
 
-def test_whoever_switches_the_automation_off_has_no_run_marked(
+def test_no_run_is_marked_while_the_automation_is_switched_off(
     prefect: PrefectServer, client: SyncPrefectClient
 ) -> None:
     dead = begin(prefect)
-    moment = began(client, dead) + SILENT + TICK
+    moment = began(client, dead) + LIMIT + TICK
     path = f"/automations/{automations(prefect)[LOST][0]['id']}"
     ask(prefect, "PATCH", path, {"enabled": False})
     assert marked(client, moment) == {}
@@ -361,7 +346,7 @@ def going(client: SyncPrefectClient, *runs: str) -> list[str]:
     return [one for one in runs if read(client, one).state_name == "Running"]
 
 
-def test_the_watch_prints_a_dead_run_which_is_wrong_no_more(
+def test_the_watch_prints_a_marked_run_and_does_not_count_it_as_a_problem(
     prefect: PrefectServer,
     client: SyncPrefectClient,
     environment: Settings,
@@ -372,7 +357,7 @@ def test_the_watch_prints_a_dead_run_which_is_wrong_no_more(
     for job in JOBS:
         make_run(prefect, job, "COMPLETED")
     dead = begin(prefect)
-    monkeypatch.setattr(silent, "SILENT", timedelta(0))
+    monkeypatch.setattr(zombie_runs, "LIMIT", timedelta(0))
     assert main(["--once"]) == 0
     said = capsys.readouterr().out
     assert re.findall(r"UTC CRASHED (\S+): flow run (\S+) said Running: ", said) == [(JOB, dead)]
@@ -385,13 +370,13 @@ def test_a_watch_that_begins_or_was_not_answered_marks_nothing_for_a_while(
 ) -> None:
     dead = begin(prefect)
     later = began(client, dead) + HOUR
-    assert sweep(None, later) == later
+    assert end_zombies(None, later) == later
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
-        assert sweep(later, later + MINUTE) is None
-    assert sweep(None, later + 2 * MINUTE) == later + 2 * MINUTE
+        assert end_zombies(later, later + MINUTE) is None
+    assert end_zombies(None, later + 2 * MINUTE) == later + 2 * MINUTE
     assert going(client, dead) == [dead]
     assert "CRASHED" not in capsys.readouterr().out
-    assert sweep(later, later + SILENT) == later
+    assert end_zombies(later, later + LIMIT) == later
     assert going(client, dead) == []
 
 
@@ -404,10 +389,10 @@ def test_a_server_that_answers_in_part_has_no_run_marked(
         refusing(prefect.api.address, "/api/events/filter") as address,
         temporary_settings({PREFECT_API_URL: f"{address}/api"}),
     ):
-        assert sweep(ALWAYS, late) is None
-    assert "dead runs cannot be looked for: the Prefect server at " in capsys.readouterr().out
+        assert end_zombies(ALWAYS, late) is None
+    assert "cannot check for zombie runs: the Prefect server at " in capsys.readouterr().out
     assert going(client, dead) == [dead]
-    assert sweep(ALWAYS, late) == ALWAYS
+    assert end_zombies(ALWAYS, late) == ALWAYS
     assert going(client, dead) == []
 
 
@@ -438,7 +423,7 @@ def test_2_8_a_killed_run_that_no_automation_heard_of_does_its_work_in_the_end(
         ask(restored, "PATCH", automation, {"enabled": True})
         assert read_run()["state_name"] == "Running"
         assert left() > 0
-        assert sweep(ALWAYS, datetime.now(UTC) + SILENT + TICK) == ALWAYS
+        assert end_zombies(ALWAYS, datetime.now(UTC) + LIMIT + TICK) == ALWAYS
         worker = start_worker(tmp_path, variables)
         wait_until(
             lambda: read_run()["state_name"] == "Completed", WAIT_SECONDS * 2, "its end", [worker]

@@ -29,7 +29,7 @@ from deployments.setup.changes import Changes
 from deployments.setup.conflicts import APPROVAL_NEEDED
 from deployments.setup.declared import read_declared
 from deployments.setup.deployment import deploy
-from deployments.setup.last_applied import Record
+from deployments.setup.last_applied import LastApplied
 from flows.jobs import JOBS
 from tests.support.prefect_server import (
     ask,
@@ -281,7 +281,7 @@ def test_an_apply_that_is_killed_after_any_change_loses_no_edit_and_is_completed
         for _ in range(5):
             try:
                 for one in read_declared(Path(path)):
-                    deploy(client, one, Record(client), KillAtFirstChange(), reset=False)
+                    deploy(client, one, LastApplied(client), KillAtFirstChange(), reset=False)
                 break
             except Killed as error:
                 killed.append(str(error))
@@ -294,8 +294,8 @@ def test_an_apply_that_is_killed_after_any_change_loses_no_edit_and_is_completed
     }
 
 
-def approvals(prefect: PrefectServer, since: datetime) -> list[dict[str, Any]]:
-    """Return what has been told to wait for a person's word, all of it, by its resource."""
+def reported(prefect: PrefectServer, since: datetime) -> list[dict[str, Any]]:
+    """Return the events about conflicts, sorted by resource."""
     marker = f"test.{uuid4()}"
     now = datetime.now(UTC).isoformat()
     resource = {"prefect.resource.id": "test"}
@@ -325,7 +325,7 @@ def edit_and_delete(prefect: PrefectServer) -> None:
     ask(prefect, "DELETE", path)
 
 
-def test_nothing_is_told_of_an_edit_whose_default_is_as_it_was_nor_of_a_pause_nor_by_a_dry_run(
+def test_neither_an_edit_of_an_unchanged_default_nor_a_pause_nor_a_dry_run_reports_a_conflict(
     prefect: PrefectServer, tmp_path: Path
 ) -> None:
     edit_and_delete(prefect)
@@ -338,10 +338,10 @@ def test_nothing_is_told_of_an_edit_whose_default_is_as_it_was_nor_of_a_pause_no
     assert NEEDED in apply(prefect, "--dry-run", "--prefect-file", defaults)
     said = apply(prefect, "--dry-run", MAINTENANCE_TIME_ZONE="Europe/Vienna")
     assert f"{NEEDED}python -m deployments --reset-schedules\n" in said
-    assert approvals(prefect, since) == []
+    assert reported(prefect, since) == []
 
 
-def test_a_new_default_that_an_edit_keeps_out_is_told_by_every_apply_until_it_is_taken(
+def test_a_conflict_is_reported_by_every_apply_until_the_new_default_is_taken(
     prefect: PrefectServer, tmp_path: Path
 ) -> None:
     edit_and_delete(prefect)
@@ -351,7 +351,7 @@ def test_a_new_default_that_an_edit_keeps_out_is_told_by_every_apply_until_it_is
     defaults = with_defaults(tmp_path, changed)
     command = f"python -m deployments --prefect-file {defaults} --reset-schedules"
     said = apply(prefect, "--prefect-file", defaults)
-    receipts, submissions = told = approvals(prefect, since)
+    receipts, submissions = events = reported(prefect, since)
     assert submissions["resource"] == {
         "prefect.resource.id": "validibot-maintenance.deployment.purge-expired-submissions",
         "prefect.resource.name": "purge-expired-submissions/default",
@@ -374,20 +374,20 @@ def test_a_new_default_that_an_edit_keeps_out_is_told_by_every_apply_until_it_is
     assert first == f"30 * * * * UTC (here 20 * * * * UTC): {edit}; {NEEDED}{command}"
     assert second == f"deleted (here 5 4 * * 0 UTC): {deletion}; {NEEDED}{command}"
 
-    # It waits on, so it is told again; one that is taken by hand is not.
+    # It is still a conflict, so it is reported again; the one that is settled by hand is not.
     cron = {"cron": "20 * * * *", "timezone": "UTC", "day_or": True}
     edit_schedule(prefect, "purge-expired-submissions", {"schedule": cron})
     again = apply(prefect, "--prefect-file", defaults)
     assert [line for line in again.splitlines() if NEEDED in line] == lines[1:]
-    expected = sorted([*names(told), receipts["resource"]["prefect.resource.id"]])
-    assert names(approvals(prefect, since)) == expected
+    expected = sorted([*names(events), receipts["resource"]["prefect.resource.id"]])
+    assert names(reported(prefect, since)) == expected
 
     # What the event says to do ends it.
     program, *options = shlex.split(receipts["payload"]["command"])[2:]
     assert program == "deployments"
     assert NEEDED not in apply(prefect, *options)
     assert NEEDED not in apply(prefect, "--prefect-file", defaults)
-    assert names(approvals(prefect, since)) == expected
+    assert names(reported(prefect, since)) == expected
     assert schedules(prefect) == edited | {
         job: [(cron, "UTC", True)] for job, cron in changed.items()
     }
@@ -447,12 +447,12 @@ def test_an_event_that_cannot_be_sent_is_a_line_and_the_next_apply_sends_it(
     defaults = with_defaults(tmp_path, changed)
     with deaf(prefect) as address:
         said = apply_at(address, "--prefect-file", defaults)
-    line_of(said, "Could not tell the server's automations what waits: the server answered 403")
+    line_of(said, "Could not send the events about conflicts: the server answered 403")
     assert NEEDED in said
     assert schedules(prefect)["purge-expired-outputs"] == [("10 * * * *", "UTC", True)]
-    assert approvals(prefect, since) == []
-    assert "Could not tell" not in apply(prefect, "--prefect-file", defaults)
-    assert names(approvals(prefect, since)) == [
+    assert reported(prefect, since) == []
+    assert "Could not send" not in apply(prefect, "--prefect-file", defaults)
+    assert names(reported(prefect, since)) == [
         "validibot-maintenance.deployment.purge-expired-submissions"
     ]
 

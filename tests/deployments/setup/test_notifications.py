@@ -17,8 +17,13 @@ from demo.servers import PrefectServer
 from deployments.setup.automations import apply_automations
 from deployments.setup.automations.notifications import EVENTS, EXAMPLES
 from deployments.setup.changes import Changes
-from deployments.setup.conflicts import APPROVAL_NEEDED, Approval, Conflict, tell
-from deployments.setup.last_applied import Record
+from deployments.setup.conflicts import (
+    APPROVAL_NEEDED,
+    Conflict,
+    DeploymentConflict,
+    report_conflicts,
+)
+from deployments.setup.last_applied import LastApplied
 from tests.support.prefect_server import ask, automations
 
 pytestmark = pytest.mark.slow
@@ -80,7 +85,7 @@ def test_an_example_is_off_until_it_has_an_address_and_then_sends_our_events(
 ) -> None:
     address = prefect_server.client_settings["PREFECT_API_URL"]
     with temporary_settings({PREFECT_API_URL: address}), get_client(sync_client=True) as client:
-        apply_automations(client, Record(client), Changes())
+        apply_automations(client, LastApplied(client), Changes())
         before = automations(prefect_server)
         assert {one.name for one in EXAMPLES} <= before.keys()
         for example in EXAMPLES:
@@ -103,8 +108,8 @@ def test_an_example_is_off_until_it_has_an_address_and_then_sends_our_events(
 
             wait_until(called, WAIT_SECONDS, "the webhook's call", [])
             conflict = Conflict("schedule s", "0 1 * * * UTC", "0 2 * * * UTC", "edited")
-            waiting = Approval("clear-sessions/default", conflict, "x")
-            assert tell(client, [waiting]) is None
+            waiting = DeploymentConflict("clear-sessions/default", conflict, "x")
+            assert report_conflicts(client, [waiting]) is None
             wait_until(lambda: bool(calls(APPROVAL_NEEDED)), WAIT_SECONDS, "the next call", [])
             ask(prefect_server, "PATCH", path, {"enabled": False})
         assert all(one == DETAILS for one in calls(RETRY_ALERT))
@@ -115,6 +120,6 @@ def test_an_example_is_off_until_it_has_an_address_and_then_sends_our_events(
         # What an operator made of an example, or that it was deleted, stays.
         ask(prefect_server, "DELETE", f"/automations/{before[EXAMPLES[0].name][0]['id']}")
         changes = Changes()
-        apply_automations(client, Record(client), changes)
+        apply_automations(client, LastApplied(client), changes)
         assert changes.made == []
         assert EXAMPLES[0].name not in automations(prefect_server)

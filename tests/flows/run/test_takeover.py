@@ -1,8 +1,9 @@
-"""Runs that say Running although their process is gone, when another run has taken over."""
+"""Takeover: a run that holds the guard marks the zombie runs of its job as Crashed."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
@@ -17,15 +18,16 @@ from demo.servers import PrefectServer
 from deployments.setup.automations.rescue import DEAD_INFRASTRUCTURE
 from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
 from flows.clear_sessions import clear_sessions
-from flows.run import takeover as succession
-from flows.run.takeover import HEARTBEAT_BY_HAND, HEARTBEATS, mark_silent
+from flows.run import zombie_runs
+from flows.run.takeover import is_of_same_job, limit_for, mark_zombies
+from flows.run.zombie_runs import DEFAULT_HEARTBEAT, silence_limit
 from maintenance.settings import Settings
 from tests.support.prefect_server import ask
 from tests.support.validibot import DAY, NOW, Validibot
 
-HEARTBEAT = 30.0
-SOON = timedelta(seconds=HEARTBEATS * HEARTBEAT)
-LATE = timedelta(seconds=HEARTBEATS * HEARTBEAT_BY_HAND)
+HEARTBEAT = timedelta(seconds=30)
+SOON = silence_limit(HEARTBEAT)
+LATE = silence_limit(DEFAULT_HEARTBEAT)
 TICK = timedelta(seconds=1)
 WAIT_SECONDS = 30.0
 
@@ -38,6 +40,28 @@ def some_job() -> None:
 @flow
 def another_job() -> None:
     """A job that has nothing to do with it."""
+
+
+def begun(deployment: UUID | None) -> FlowRun:
+    return FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=deployment)
+
+
+def test_a_run_started_by_hand_may_be_silent_for_longer_than_one_of_a_deployment() -> None:
+    assert limit_for(begun(uuid4()), HEARTBEAT) == timedelta(seconds=75)
+    assert limit_for(begun(None), HEARTBEAT) == timedelta(seconds=450)
+    assert limit_for(begun(None), timedelta(minutes=4)) == timedelta(minutes=10)
+
+
+def test_2_8_another_deployment_of_a_flow_is_another_job() -> None:
+    one, two = uuid4(), uuid4()
+    deployed, by_hand = begun(one), begun(None)
+    assert not is_of_same_job(deployed, deployed)
+    assert is_of_same_job(begun(one), deployed)
+    assert is_of_same_job(begun(None), deployed)
+    assert not is_of_same_job(begun(two), deployed)
+    assert not is_of_same_job(by_hand, by_hand)
+    assert is_of_same_job(begun(one), by_hand)
+    assert is_of_same_job(begun(None), by_hand)
 
 
 @pytest.fixture
@@ -86,16 +110,16 @@ def state_of(client: SyncPrefectClient, run: FlowRun) -> State[object]:
     return state
 
 
-def test_a_run_that_was_not_heard_of_is_marked_as_crashed_and_not_by_a_word_that_starts_it_again(
+def test_a_zombie_run_is_marked_as_crashed_with_a_message_that_does_not_start_it_again(
     prefect_server: PrefectServer, client: SyncPrefectClient, deployment: str
 ) -> None:
     gone, ours = deployed(client, deployment), deployed(client, deployment)
     latest = heard(prefect_server, gone)
 
-    assert mark_silent(client, ours, latest + SOON, HEARTBEAT) == []
+    assert mark_zombies(client, ours, latest + SOON, HEARTBEAT) == []
     assert state_of(client, gone).is_running()
 
-    (marked,) = mark_silent(client, ours, latest + SOON + TICK, HEARTBEAT)
+    (marked,) = mark_zombies(client, ours, latest + SOON + TICK, HEARTBEAT)
     state = state_of(client, gone)
     assert (marked.id, state.is_crashed()) == (gone.id, True)
     assert state.message == f"Its process is gone: flow run {ours.id} has taken over the job"
@@ -111,8 +135,8 @@ def test_a_run_that_died_before_it_was_running_is_marked_too(
     client.set_flow_run_state(made.id, Pending(), force=True)
     ours = deployed(client, deployment)
     since = state_of(client, made).timestamp
-    assert mark_silent(client, ours, since + SOON, HEARTBEAT) == []
-    (marked,) = mark_silent(client, ours, since + LATE, HEARTBEAT)
+    assert mark_zombies(client, ours, since + SOON, HEARTBEAT) == []
+    (marked,) = mark_zombies(client, ours, since + LATE, HEARTBEAT)
     assert marked.id == made.id
     assert state_of(client, made).is_crashed()
     client.delete_flow_run(ours.id)
@@ -123,8 +147,8 @@ def test_a_run_by_hand_may_be_silent_for_longer(
 ) -> None:
     hand, ours = by_hand(client), deployed(client, deployment)
     latest = heard(prefect_server, hand)
-    assert mark_silent(client, ours, latest + LATE, HEARTBEAT) == []
-    assert [one.id for one in mark_silent(client, ours, latest + LATE + TICK, HEARTBEAT)] == [
+    assert mark_zombies(client, ours, latest + LATE, HEARTBEAT) == []
+    assert [one.id for one in mark_zombies(client, ours, latest + LATE + TICK, HEARTBEAT)] == [
         hand.id
     ]
     client.delete_flow_run(ours.id)
@@ -141,7 +165,7 @@ def test_another_job_and_another_deployment_are_left_alone(
     ours = deployed(client, deployment)
     for other in others:
         heard(prefect_server, other)
-    assert mark_silent(client, ours, datetime.now(UTC) + DAY, HEARTBEAT) == []
+    assert mark_zombies(client, ours, datetime.now(UTC) + DAY, HEARTBEAT) == []
     assert all(state_of(client, other).is_running() for other in others)
     assert not state_of(client, waiting).is_crashed()
     for one in (*others, ours, waiting):
@@ -172,7 +196,7 @@ def test_a_run_that_has_nothing_to_do_takes_over_too_unless_it_is_a_dry_run(
     dry_run: bool,
 ) -> None:
     assert environment.deployment_target is None  # so there is no container engine
-    monkeypatch.setattr(succession, "HEARTBEATS", 0)
+    monkeypatch.setattr(zombie_runs, "MISSED_HEARTBEATS", 0)
     gone = by_hand(client, cleanup_orphaned_containers)
     state = run_flow(
         cleanup_orphaned_containers, parameters={"dry_run": dry_run}, return_type="state"

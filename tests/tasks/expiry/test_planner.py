@@ -1,3 +1,5 @@
+"""The choice between a time scan and a block scan."""
+
 import pytest
 from sqlalchemy import Engine, text
 
@@ -19,26 +21,26 @@ LARGE = TableFacts(
         ({}, True),
         ({"correlation": 1.0}, True),
         ({"correlation": -1.0}, True),
-        # A tenth of the rows: everywhere in the table, or in a tenth of it.
+        # A tenth of the rows: scattered over the table, or in a tenth of its blocks.
         ({"due_rows": 25_000}, True),
         ({"due_rows": 25_000, "correlation": 1.0}, False),
         ({"due_rows": 25_000, "correlation": 0.9}, False),
         ({"due_rows": 25_000, "correlation": -0.9}, False),
-        # Less than a row a block: most blocks would be read for nothing.
+        # Less than one row per block: most blocks would hold none.
         ({"due_rows": 9_999}, False),
         ({"due_rows": 0}, False),
         ({"due_rows": 125_000, "correlation": 1.0}, True),
         ({"due_rows": 124_999, "correlation": 1.0}, False),
-        # What is small or not known.
+        # Small tables and missing statistics.
         ({"blocks": 127}, False),
         ({"rows_per_block": 0.0}, False),
         ({"correlation": None}, False),
-        # Without an index there is only one way.
+        # Without an index only a block scan is possible.
         ({"indexed": False}, True),
         ({"indexed": False, "blocks": 1, "rows_per_block": 0.0, "correlation": None}, True),
     ],
 )
-def test_the_way_follows_what_is_known_of_the_table(
+def test_the_scan_follows_from_the_table_facts(
     change: dict[str, float | bool | None], by_blocks: bool
 ) -> None:
     facts = TableFacts(**{**LARGE.__dict__, **change})
@@ -54,14 +56,14 @@ def test_a_batch_that_is_smaller_than_a_block_cannot_be_cut_by_blocks() -> None:
     ("per_block", "rows", "blocks"),
     [(25.0, 50_000, 2_000), (25.0, 1, 1), (25.0, 49, 1), (0.0, 2_910, 10)],
 )
-def test_a_batch_is_as_many_blocks_as_hold_its_rows(
+def test_a_batch_has_as_many_blocks_as_hold_its_rows(
     per_block: float, rows: int, blocks: int
 ) -> None:
     assert TableFacts(1, per_block, 0.0, 0, indexed=True).blocks_of(rows) == blocks
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_the_facts_are_the_databases(database: Engine, shuffled: bool) -> None:
+def test_the_facts_come_from_the_database(database: Engine, shuffled: bool) -> None:
     fill_sessions(database, rows=6_000, due=2_000, shuffled=shuffled)
     with database.connect() as connection:
         facts = facts_of(connection, Due(SESSIONS, NOW))
