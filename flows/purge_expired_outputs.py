@@ -11,6 +11,7 @@ from flows.run.prefect_context import has_server
 from flows.run.run import Run
 from maintenance.report import Report
 from maintenance.settings import settings
+from maintenance.storage.missing import FileCount
 from tasks.preflight import choose_run_cutoff
 from tasks.purge.failure_history import count_failures
 from tasks.purge.options import PurgeOptions
@@ -20,8 +21,7 @@ from tasks.purge.outputs import (
     preview_outputs,
     preview_undated_outputs,
     purge_outputs,
-    purge_undated_outputs,
-    repair_output_deadlines,
+    repair_and_purge_undated,
 )
 
 
@@ -32,6 +32,7 @@ def purge_expired_outputs(
     batch_size: BatchSize = None,
     time_budget: TimeBudget = None,
     max_batches: MaxBatches = None,
+    accept_missing_files: bool = False,
 ) -> Report:
     """Remove findings, artifacts and files of runs past their output retention.
 
@@ -57,8 +58,11 @@ def purge_expired_outputs(
         time_budget: Seconds after which the run stops and leaves the rest to the next run; above 0,
             at most 86,400. Empty: the worker's setting, or 20 minutes.
         max_batches: Stop after this many batches; at least 1. Empty: no limit.
+        accept_missing_files: Continue although many files that rows name are missing, and none was
+            found. Use it once, after you made sure that the storage is complete and mounted.
     """
-    options = PurgeOptions(JOB.name, batch_size or settings().batch_size)
+    files = FileCount(accepted=accept_missing_files)
+    options = PurgeOptions(JOB.name, batch_size or settings().batch_size, files=files)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
     budget = JOB.budget(time_budget, max_batches)
     run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
@@ -71,9 +75,8 @@ def _preview(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    run.drain_secondary(repair_output_deadlines)
+    run.drain_secondary(repair_and_purge_undated, counted=True)
     run.drain(purge_outputs)
-    run.drain(purge_undated_outputs)
     run.report.overdue = count_overdue_outputs(run.cutoff, run.options)
     if has_server():  # the counts of earlier runs are kept there
         run.report.alerts = count_failures(run.job, run.report.failed_items)

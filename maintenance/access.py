@@ -38,27 +38,54 @@ def columns(names: str, *more: tuple[str, ...]) -> tuple[str, ...]:
     return (*names.split(), *(name for part in more for name in part))
 
 
+NAMED_FILES: Columns = {
+    "django_migrations": columns("id app name applied"),
+    "submissions_submission": columns("input_file content_purged_at"),
+    "submissions_submissioninputfile": columns("input_file file_purged_at"),
+    "validations_artifact": columns("file"),
+    "validations_runevidenceartifact": columns("manifest_path availability"),
+    "validations_executionattempt": columns(
+        "step_run_id execution_bundle_uri input_envelope_uri output_envelope_uri"
+    ),
+    "validations_validationsteprun": columns("id validation_run_id"),
+    "validations_validationrun": columns("id org_id status output_purged_at"),
+}
+"""What the storage is recognized by (SPEC 10.1): read by every job that deletes or saves files."""
+
+
+def _with_named_files(columns: Columns) -> Columns:
+    """Return columns that a job reads, and those that it recognizes the storage by."""
+    return {
+        table: tuple(dict.fromkeys((*columns.get(table, ()), *NAMED_FILES.get(table, ()))))
+        for table in {**columns, **NAMED_FILES}
+    }
+
+
 PURGE_RETRY = columns(
     "submission_id created_at last_attempt_at next_retry_at attempt_count last_error"
 )
 SUBMISSION_DEADLINE = columns("id created retention_policy expires_at content_purged_at")
 
 PURGE_SUBMISSIONS = Access(
-    select={
-        "submissions_submission": columns("ctid input_file", SUBMISSION_DEADLINE),
-        "submissions_submissioninputfile": columns("id submission_id input_file file_purged_at"),
-        "submissions_purgeretry": PURGE_RETRY,
-        "validations_validationrun": columns(
-            "id submission_id org_id status ended_at short_description"
-        ),
-        "validations_validationsteprun": columns("id validation_run_id input_values"),
-        "validations_executionattempt": columns(
-            "id step_run_id execution_bundle_uri input_envelope_uri input_envelope_sha256"
-            " input_evidence_snapshot output_envelope_uri"
-        ),
-        "validations_artifact": columns("validation_run_id storage_uri manifest_uri"),
-        "validations_resolvedinputtrace": columns("step_run_id value_snapshot"),
-    },
+    select=_with_named_files(
+        {
+            "submissions_submission": columns("ctid input_file", SUBMISSION_DEADLINE),
+            "submissions_submissioninputfile": columns(
+                "id submission_id input_file file_purged_at"
+            ),
+            "submissions_purgeretry": PURGE_RETRY,
+            "validations_validationrun": columns(
+                "id submission_id org_id status ended_at short_description"
+            ),
+            "validations_validationsteprun": columns("id validation_run_id input_values"),
+            "validations_executionattempt": columns(
+                "id step_run_id execution_bundle_uri input_envelope_uri input_envelope_sha256"
+                " input_evidence_snapshot output_envelope_uri"
+            ),
+            "validations_artifact": columns("validation_run_id storage_uri manifest_uri"),
+            "validations_resolvedinputtrace": columns("step_run_id value_snapshot"),
+        }
+    ),
     update={
         "submissions_submission": columns(
             "modified name content input_file original_filename metadata retention_policy"
@@ -85,21 +112,23 @@ ATTEMPT_OUTPUT = columns(
 )
 
 PURGE_OUTPUTS = Access(
-    select={
-        "validations_validationrun": columns(
-            "ctid id status started_at ended_at org_id submission_id output_retention_policy"
-            " output_expires_at output_purged_at"
-        ),
-        "validations_artifact": columns("id validation_run_id file"),
-        "validations_validationfinding": columns("validation_run_id"),
-        "validations_validationsteprun": columns("id validation_run_id", STEP_OUTPUT),
-        "validations_executionattempt": columns("step_run_id", ATTEMPT_OUTPUT),
-        "validations_callbackreceipt": columns("validation_run_id result_uri"),
-        "validations_validationrunsummary": columns("run_id extras"),
-        "validations_resolvedinputtrace": columns("step_run_id value_snapshot"),
-        "submissions_submission": SUBMISSION_DEADLINE,
-        "submissions_purgeretry": PURGE_RETRY,
-    },
+    select=_with_named_files(
+        {
+            "validations_validationrun": columns(
+                "ctid id status started_at ended_at org_id submission_id output_retention_policy"
+                " output_expires_at output_purged_at"
+            ),
+            "validations_artifact": columns("id validation_run_id file"),
+            "validations_validationfinding": columns("validation_run_id"),
+            "validations_validationsteprun": columns("id validation_run_id", STEP_OUTPUT),
+            "validations_executionattempt": columns("step_run_id", ATTEMPT_OUTPUT),
+            "validations_callbackreceipt": columns("validation_run_id result_uri"),
+            "validations_validationrunsummary": columns("run_id extras"),
+            "validations_resolvedinputtrace": columns("step_run_id value_snapshot"),
+            "submissions_submission": SUBMISSION_DEADLINE,
+            "submissions_purgeretry": PURGE_RETRY,
+        }
+    ),
     update={
         "validations_validationrun": columns(
             "modified ended_at error output_hash output_retention_policy output_expires_at"
@@ -146,30 +175,32 @@ RUN_FINALIZATION = columns(
 )
 
 CLEANUP_STUCK_RUNS = Access(
-    select={
-        "validations_validationrun": columns(
-            "id created modified org_id submission_id user_id workflow_id status started_at"
-            " duration_ms error error_category output_purged_at",
-            RUN_FINALIZATION,
-        ),
-        "validations_validationrunsummary": columns(
-            "run_id error_count warning_count info_count total_findings"
-        ),
-        "validations_validationsteprun": columns(
-            "id validation_run_id workflow_step_id step_order status error input_values"
-            " output_values validator_backend_image_digest"
-        ),
-        "validations_executionattempt": columns(
-            "id step_run_id attempt_number created timeout_at provider_execution_id state"
-            " terminal_at last_error_code"
-        ),
-        "validations_runevidenceartifact": columns("run_id", EVIDENCE),
-        "validations_validator": columns("id slug version"),
-        "workflows_workflow": columns("id slug version"),
-        "workflows_workflowstep": columns("id workflow_id validator_id order step_key"),
-        "submissions_submission": columns("name checksum_sha256", SUBMISSION_DEADLINE),
-        "submissions_purgeretry": PURGE_RETRY,
-    },
+    select=_with_named_files(
+        {
+            "validations_validationrun": columns(
+                "id created modified org_id submission_id user_id workflow_id status started_at"
+                " duration_ms error error_category output_purged_at",
+                RUN_FINALIZATION,
+            ),
+            "validations_validationrunsummary": columns(
+                "run_id error_count warning_count info_count total_findings"
+            ),
+            "validations_validationsteprun": columns(
+                "id validation_run_id workflow_step_id step_order status error input_values"
+                " output_values validator_backend_image_digest"
+            ),
+            "validations_executionattempt": columns(
+                "id step_run_id attempt_number created timeout_at provider_execution_id state"
+                " terminal_at last_error_code"
+            ),
+            "validations_runevidenceartifact": columns("run_id", EVIDENCE),
+            "validations_validator": columns("id slug version"),
+            "workflows_workflow": columns("id slug version"),
+            "workflows_workflowstep": columns("id workflow_id validator_id order step_key"),
+            "submissions_submission": columns("name checksum_sha256", SUBMISSION_DEADLINE),
+            "submissions_purgeretry": PURGE_RETRY,
+        }
+    ),
     update={
         "validations_validationrun": columns(
             "modified status error error_category duration_ms", RUN_FINALIZATION

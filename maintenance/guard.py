@@ -84,6 +84,20 @@ class Guard:
             raise GuardLost(message) from None
 
 
+_guards: dict[str, Guard] = {}
+"""The guards that this process holds, by job."""
+
+
+def check_held(job: str) -> None:
+    """Check the guard that this process holds of a job, if any.
+
+    Raises:
+        GuardLost: its connection is gone.
+    """
+    if job in _guards:
+        _guards[job].check()
+
+
 @contextmanager
 def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Guard]:
     """Try to acquire the job's lock, without waiting, for the duration of the block.
@@ -115,9 +129,15 @@ def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Gu
         connection = engine.connect()
     except DBAPIError as error:
         raise translate(error) from None
+    found: Guard | None = None
     try:
-        yield _acquire(connection, job)
+        found = _acquire(connection, job)
+        if found.acquired:
+            _guards[job] = found
+        yield found
     finally:
+        if found is not None and found.acquired:
+            del _guards[job]
         try:
             connection.close()
         except DBAPIError as error:

@@ -35,13 +35,18 @@ MAX_ERROR_CHARACTERS: Final = 2_000
 def submission_deadline(policy: str, created: datetime, ended: datetime | None) -> datetime | None:
     """Return the deadline of a submission's content; None when the policy has none.
 
+    None, too, when the deadline lies after the year 9999.
+
     Args:
         policy: its `retention_policy`.
         created: its time of creation.
         ended: the latest `ended_at` of its runs, None without one.
     """
     days = INPUT_DAYS.get(policy)
-    return None if days is None else (ended or created) + timedelta(days=days)
+    try:
+        return None if days is None else (ended or created) + timedelta(days=days)
+    except OverflowError:
+        return None
 
 
 def deadline_expression(

@@ -13,6 +13,7 @@ from maintenance.errors import (
     LockTimeout,
     MaintenanceError,
     RowRefused,
+    StatementTimeout,
     TransientDatabaseError,
     TransientStorageError,
 )
@@ -23,6 +24,7 @@ TRANSIENT_CLASSES = ("08", "53", "57", "58")
 # Serialization failure, deadlock, transaction or idle-in-transaction time-out.
 TRANSIENT_STATES = frozenset({"40001", "40P01", "25P03", "25P04"})
 LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
 # Data exceptions, integrity violations, a check option, RAISE in a trigger: one row's failure.
 ROW_CLASSES = ("22", "23", "44", "P0")
 # The message of a data exception may quote the value.
@@ -58,6 +60,8 @@ def translate(error: DBAPIError) -> DatabaseError:
     text = f"{type(error.orig).__name__}: {_cause(error, state)}"
     if state == LOCK_NOT_AVAILABLE:
         return LockTimeout(text)
+    if state == QUERY_CANCELED:
+        return StatementTimeout(text)
     if state.startswith(ROW_CLASSES):
         return RowRefused(text)
     lost = not state and _of_connection(error)

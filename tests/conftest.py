@@ -14,7 +14,7 @@ from demo.environment import clean_environment
 from demo.servers import PrefectServer
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
-from maintenance.schema import metadata
+from maintenance.schema import metadata, migrations
 from maintenance.settings import DRIVER, Settings
 from tests.support.docker_engine import (
     Containers,
@@ -22,6 +22,7 @@ from tests.support.docker_engine import (
     containers_of_a_test,
     docker_engine_or_skip,
 )
+from tests.support.markers import FIRST_MIGRATION, mark
 from tests.support.prefect_server import deployed_prefect
 from tests.support.validibot import Validibot
 
@@ -44,6 +45,8 @@ def server() -> Iterator[EmbeddedServer]:
 def template_database(server: EmbeddedServer) -> str:
     engine = create_engine(server.create_database("template_validibot").set(drivername=DRIVER))
     metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(migrations.insert().values(FIRST_MIGRATION))
     engine.dispose()
     return "template_validibot"
 
@@ -67,6 +70,7 @@ def storage_root(tmp_path: Path) -> Path:
     root = tmp_path / "storage"
     for name in ("private", "public"):
         (root / name).mkdir(parents=True)
+    mark(root)
     return root
 
 

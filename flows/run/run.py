@@ -1,7 +1,8 @@
 """A run of a job: what its steps share, and draining a step slice by slice."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -62,8 +63,8 @@ class Run:
     first_rows: int | None = None
     report: Report = field(init=False)
     guard: Guard | None = field(init=False, default=None)
-    _steps: list[StepProgress] = field(init=False, default_factory=list)
-    _called: int = field(init=False, default=0)
+    _steps: dict[tuple[str, int], StepProgress] = field(init=False, default_factory=dict)
+    _calls: Counter[str] = field(init=False, default_factory=Counter)
 
     def __post_init__(self) -> None:
         """Begin the report."""
@@ -88,7 +89,7 @@ class Run:
             GuardLost: another run of the job may have started.
             Exception: the task failed after its retries.
         """
-        progress = self._next_step(resumable=resumable)
+        progress = self._next_step(step.name, resumable=resumable)
         first_rows = None if self.dry_run else self.first_rows
         while not progress.finished:
             used_up = self.budget.exhausted_by
@@ -100,30 +101,36 @@ class Run:
             self._account(step.name, progress, done)
         return progress.cursor
 
-    def drain_secondary(self, step: Task[..., Slice[Any]]) -> None:
+    def drain_secondary(self, step: Task[..., Slice[Any]], *, counted: bool = False) -> None:
         """Drain a task of repairs or discovery, within its share of the time budget.
 
-        What is left is left to the next run, so that the job's main work gets its turn. Batches
-        do not count towards `max_batches`.
+        What is left is left to the next run, so that the job's main work gets its turn.
+
+        Args:
+            step: the task.
+            counted: whether its batches with selected items count towards `max_batches`.
 
         Raises:
             Exception: as `drain`.
         """
-        progress = self._next_step()
+        progress = self._next_step(step.name)
         while not progress.finished:
-            used_up = "time_budget" if self.budget.secondary_seconds_left <= 0 else None
-            if self._is_stopped_by(used_up):
+            used_up = self.budget.exhausted_by if counted else None
+            if used_up is None and self.budget.secondary_seconds_left <= 0:
+                used_up = "time_budget"
                 self.warn([f"{step.name}: its share of the time budget is used up"])
+            if self._is_stopped_by(used_up):
                 break
             started = time.monotonic()
-            share = self.budget.secondary_slice(progress.rows)
+            share = self.budget.secondary_slice(progress.rows, counted=counted)
             done = step(self.cutoff, progress.cursor, share, self.options)
             self.budget.spend_secondary(time.monotonic() - started)
+            self.budget.spend(done.batches if counted else 0)
             self._account(step.name, progress, done)
 
-    def once(self, step: Callable[..., T]) -> T:
+    def once(self, step: Task[..., T]) -> T:
         """Return the result of a task that is called once in a run, also after interruptions."""
-        progress = self._next_step()
+        progress = self._next_step(step.name)
         if not progress.finished:
             progress.cursor = step(self.cutoff, self.options)
             progress.finished = True
@@ -132,8 +139,8 @@ class Run:
 
     def begin_again(self) -> None:
         """Prepare for calling the job's steps again after an interruption."""
-        self._called = 0
-        for progress in self._steps:
+        self._calls.clear()
+        for progress in self._steps.values():
             if not (progress.finished or progress.resumable):
                 progress.cursor = None
 
@@ -141,11 +148,10 @@ class Run:
         """Add warnings to the report, each of them once."""
         self.report.warnings += [text for text in texts if text not in self.report.warnings]
 
-    def _next_step(self, *, resumable: bool = True) -> StepProgress:
-        if self._called == len(self._steps):
-            self._steps.append(StepProgress(resumable))
-        self._called += 1
-        return self._steps[self._called - 1]
+    def _next_step(self, name: str, *, resumable: bool = True) -> StepProgress:
+        """Return the progress of a step: of the first call of this task, of the second, etc."""
+        self._calls[name] += 1
+        return self._steps.setdefault((name, self._calls[name]), StepProgress(resumable))
 
     def _is_stopped_by(self, used_up: str | None) -> bool:
         stop_request.check()

@@ -6,7 +6,7 @@ from prefect import Task
 from maintenance.errors import TransientDatabaseError
 from tasks.expiry.expired_rows import count_expired, delete_expired, preview_expired
 from tasks.preflight import choose_run_cutoff
-from tasks.purge.outputs import purge_outputs, repair_output_deadlines
+from tasks.purge.outputs import purge_outputs, repair_and_purge_undated
 from tasks.purge.queued_submissions import discover_unqueued, purge_queued
 from tasks.purge.submissions import purge_submissions, repair_overdue, repair_undated
 from tasks.retrying import BACKOFF, SHORT_BACKOFF, TASK_OPTIONS, only_transient
@@ -17,7 +17,7 @@ TASKS = (
     repair_overdue,
     repair_undated,
     purge_outputs,
-    repair_output_deadlines,
+    repair_and_purge_undated,
     delete_expired,
     preview_expired,
     count_expired,
