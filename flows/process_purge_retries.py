@@ -11,6 +11,7 @@ from flows.run.prefect_context import has_server
 from flows.run.run import Run
 from maintenance.report import Report, StopReason
 from maintenance.settings import settings
+from maintenance.storage.missing import FileCount
 from tasks.preflight import choose_run_cutoff
 from tasks.purge.discovery_history import is_discovery_due, note_discovery
 from tasks.purge.options import PurgeOptions
@@ -34,6 +35,7 @@ def process_purge_retries(
     batch_size: BatchSize = None,
     time_budget: TimeBudget = None,
     max_batches: MaxBatches = None,
+    accept_missing_files: bool = False,
 ) -> Report:
     """Purge queued submissions: content that must not be stored, and earlier failures.
 
@@ -59,15 +61,19 @@ def process_purge_retries(
         time_budget: Seconds after which the run stops and leaves the rest to the next run; above 0,
             at most 86,400. Empty: the worker's setting, or 4 minutes.
         max_batches: Stop after this many batches; at least 1. Empty: no limit.
+        accept_missing_files: Continue although many files that rows name are missing, and none was
+            found. Use it once, after you made sure that the storage is complete and mounted.
     """
-    options = PurgeOptions(JOB.name, batch_size or settings().batch_size)
+    files = FileCount(accepted=accept_missing_files)
+    options = PurgeOptions(JOB.name, batch_size or settings().batch_size, files=files)
     cutoff = choose_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
-    return perform(run, preview=_preview, work=_work)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
+    return perform(run, preview=_preview, work=_work, backoff=SHORT_BACKOFF)
 
 
 def _preview(run: Run) -> None:
-    run.drain(preview_unqueued)
+    run.drain_secondary(preview_unqueued)
     run.drain(preview_queued)
 
 
@@ -81,9 +87,9 @@ def _work(run: Run) -> None:
 def _discover(run: Run) -> None:
     """Search the whole table for what must be queued, at most once an hour."""
     if not has_server():  # the time of the last search is kept there
-        run.drain(discover_unqueued)
+        run.drain_secondary(discover_unqueued)
     elif is_discovery_due(run.job, run.cutoff.started_at):
-        run.drain(discover_unqueued)
+        run.drain_secondary(discover_unqueued)
         if run.report.stopped_because is StopReason.DRAINED:
             note_discovery(run.job, run.cutoff.started_at)
 
