@@ -19,13 +19,13 @@ from maintenance.settings import DRIVER, Settings, settings
 from tasks.expiry import expired_rows
 from tasks.expiry.delete_pass import begin
 from tasks.expiry.expired_rows import DeleteOptions, count_expired, delete_expired
-from tasks.expiry.ranges import TICK, BlockRange, BlockScan, Due, TimeRange, TimeScan
+from tasks.expiry.ranges import BlockRange, BlockScan, Due, TimeRange, TimeScan
 from tests.support.crash_points import choice, crash_points
 from tests.support.crash_server import NEVER, crash_server
 from tests.support.hooks import at_statement
 from tests.support.runs import run
 from tests.support.sessions import block_of, change, fill_sessions, session_keys
-from tests.support.validibot import DAY, NOW
+from tests.support.validibot import DAY, NOW, TICK
 
 JOB = clear_sessions.name
 ROWS, DUE = 6_000, 5_000
@@ -236,7 +236,10 @@ def test_the_statements_of_both_scans_read_only_their_range(database: Engine) ->
     due = Due(SESSIONS, NOW)
     for rows, node in (
         (BlockRange(3, 5), "Tid Range Scan on django_session"),
-        (TimeRange(NOW - 100 * SECOND, NOW), "Scan using django_session_expire_date_a5c62663"),
+        (
+            TimeRange(str(NOW - 100 * SECOND), str(NOW)),
+            "Scan using django_session_expire_date_a5c62663",
+        ),
     ):
         statement = delete(SESSIONS.table).where(rows.scope(due))
         plan = explained(database, statement)
@@ -246,7 +249,7 @@ def test_the_statements_of_both_scans_read_only_their_range(database: Engine) ->
 
 def test_whether_a_run_is_active_is_part_of_the_statement_that_deletes(database: Engine) -> None:
     due = Due(CALLBACK_RECEIPTS, NOW)
-    for rows in (BlockRange(0, 1), TimeRange(NOW - DAY, NOW)):
+    for rows in (BlockRange(0, 1), TimeRange(str(NOW - DAY), str(NOW))):
         statement = delete(CALLBACK_RECEIPTS.table).where(rows.scope(due))
         plan = explained(database, statement)
         assert "Anti Join" in plan or "SubPlan" in plan
