@@ -62,16 +62,13 @@ class Budget:
         seconds = min(SLICE_SECONDS, self.seconds_left)
         return SliceBudget(seconds, left, rows)
 
-    def secondary_slice(self, rows: int | None = None, *, counted: bool = False) -> "SliceBudget":
+    def secondary_slice(self, rows: int | None = None) -> "SliceBudget":
         """Return the next share of repairs or discovery.
 
         Args:
             rows: size of its first batch; None for the step's own choice.
-            counted: whether `max_batches` limits it.
         """
-        batches = self.slice().max_batches if counted else None
-        seconds = min(SLICE_SECONDS, self.secondary_seconds_left)
-        return SliceBudget(seconds, batches, rows)
+        return SliceBudget(min(SLICE_SECONDS, self.secondary_seconds_left), None, rows)
 
 
 @dataclass(frozen=True)

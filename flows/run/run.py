@@ -101,14 +101,13 @@ class Run:
             self._account(step.name, progress, done)
         return progress.cursor
 
-    def drain_secondary(self, step: Task[..., Slice[Any]], *, counted: bool = False) -> Any:  # noqa: ANN401 - as `drain`
+    def drain_secondary(self, step: Task[..., Slice[Any]]) -> Any:  # noqa: ANN401 - as `drain`
         """Drain a task of repairs or discovery, within its share of the time budget.
 
         What is left is left to the next run, so that the job's main work gets its turn.
 
         Args:
             step: the task.
-            counted: whether its batches with selected items count towards `max_batches`.
 
         Returns:
             The cursor after the last slice; None when the budget allowed no slice.
@@ -118,17 +117,16 @@ class Run:
         """
         progress = self._next_step(step.name)
         while not progress.finished:
-            used_up = self.budget.exhausted_by if counted else None
-            if used_up is None and self.budget.secondary_seconds_left <= 0:
+            used_up = None
+            if self.budget.secondary_seconds_left <= 0:
                 used_up = "time_budget"
                 self.warn([f"{step.name}: its share of the time budget is used up"])
             if self._is_stopped_by(used_up):
                 break
             started = time.monotonic()
-            share = self.budget.secondary_slice(progress.rows, counted=counted)
+            share = self.budget.secondary_slice(progress.rows)
             done = step(self.cutoff, progress.cursor, share, self.options)
             self.budget.spend_secondary(time.monotonic() - started)
-            self.budget.spend(done.batches if counted else 0)
             self._account(step.name, progress, done)
         return progress.cursor
 
