@@ -5,6 +5,8 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Interval, case, cast, literal
 
+from maintenance.odd_values import later
+
 DO_NOT_STORE: Final = "DO_NOT_STORE"
 STORE_PERMANENTLY: Final = "STORE_PERMANENTLY"
 
@@ -41,7 +43,7 @@ def submission_deadline(policy: str, created: datetime, ended: datetime | None) 
         ended: the latest `ended_at` of its runs, None without one.
     """
     days = INPUT_DAYS.get(policy)
-    return None if days is None else (ended or created) + timedelta(days=days)
+    return None if days is None else later(ended or created, timedelta(days=days))
 
 
 def deadline_expression(
