@@ -21,6 +21,7 @@ from flows.run.offline import server_answers, without_server
 from flows.run.prefect_context import LOGGER
 from maintenance import stop_request
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 from maintenance.report import Report
 from maintenance.report_markdown import to_markdown
 
@@ -31,6 +32,7 @@ ENDED_BY_SIGNAL = 128
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and print its report; return the exit status."""
+    escape_what_cannot_be_printed()
     options_parser = parser()
     options = options_parser.parse_args(arguments)
     if options.list:
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report = _run(job, parameters_of(job, options))
     except (ParameterError, SettingsError, ParameterTypeError, SignatureMismatchError) as error:
-        return _refuse(" ".join(str(error).split()))
+        return _refuse(one_line(str(error)))
     except UnfinishedRun as error:
         _print(error.report, as_json=options.json)
         return _status(stop_request.stopped_by()) if isinstance(error, RunStopped) else FAILED

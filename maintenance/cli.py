@@ -27,6 +27,7 @@ from maintenance.checks.finding import (
 )
 from maintenance.checks.storage import storage_checks
 from maintenance.errors import MaintenanceError, SettingsError
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 from maintenance.settings import settings
 
 OK, WRONG = 0, 1
@@ -35,12 +36,13 @@ SETTINGS, STORAGE = "settings", "storage"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
+    escape_what_cannot_be_printed()
     options = _parse(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
     except MaintenanceError as problem:
-        print(f"python -m maintenance: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"python -m maintenance: {one_line(str(problem))}", file=sys.stderr)
         return WRONG
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, func, literal, null, select
 from sqlalchemy.dialects.postgresql import insert
 
 from maintenance.database import transaction
+from maintenance.outside_text import one_line
 from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
 from maintenance.schema import purge_retries, submissions
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
@@ -83,9 +84,9 @@ def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> None:
     now = func.statement_timestamp()
     failed = select(
         func.unnest(uuid_array(list(causes))).label("id"),
-        func.unnest(text_array([cause[:MAX_ERROR_CHARACTERS] for cause in causes.values()])).label(
-            "cause"
-        ),
+        func.unnest(
+            text_array([one_line(cause, MAX_ERROR_CHARACTERS) for cause in causes.values()])
+        ).label("cause"),
     ).subquery("failed")
     first = literal(1)
     rows = (
