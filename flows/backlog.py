@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from flows.job import Job
 from flows.jobs import JOBS
 from maintenance.access import ACCESS
-from maintenance.catalogue import check_columns
+from maintenance.catalogue import check_schema
 from maintenance.cutoff import Cutoff
 from maintenance.database import database_clock, engine_for, transaction
 from maintenance.errors import MaintenanceError
@@ -63,7 +63,7 @@ def _clock() -> datetime:
 def _count(job: Job, cutoff: Cutoff) -> Backlog:
     try:
         with transaction(engine_for(settings(), job.name), read_only=True) as connection:
-            check_columns(connection, ACCESS[job.name])
+            check_schema(connection, ACCESS[job.name], writes=False)
         overdue = job.count_overdue(cutoff, job.name)
     except MaintenanceError as error:
         return Backlog(problem=_one_line(error))

@@ -55,6 +55,18 @@ class DatabaseError(MaintenanceError):
     """A statement failed. The text is the server's primary message, without row contents."""
 
 
+class SharedSession(DatabaseError):
+    """A connection pooler shares database sessions among its clients: no lock can be held."""
+
+    def __init__(self, mode: str) -> None:
+        """Say in which mode the pooler works, and what to do."""
+        super().__init__(
+            f"a connection pooler in {mode} mode shares database sessions among its clients, so"
+            " that no lock can be held: set DATABASE_URL (or POSTGRES_HOST and POSTGRES_PORT) to"
+            " the PostgreSQL server itself, or to a pool in session mode"
+        )
+
+
 class TransientDatabaseError(DatabaseError):
     """A statement failed for a passing reason: connection, time-out, deadlock, restart."""
 

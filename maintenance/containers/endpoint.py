@@ -17,7 +17,7 @@ from maintenance.errors import ContainerError, EngineUnavailable
 MAX_MESSAGE_CHARACTERS = 500
 """The engine's messages are cut to this length."""
 
-UNEXPECTED_ANSWER = (ValueError, KeyError, TypeError, AttributeError)
+UNEXPECTED_ANSWER = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 """Errors of parsing an answer that does not come from a container engine."""
 
 T = TypeVar("T")

@@ -101,7 +101,7 @@ def test_missing_columns_and_tables_are_named(environment: Settings, validibot: 
     findings = found(environment)
     assert levels(findings) == {DATABASE: "ok", TABLES: "error", GRANTS: "ok", INDEXES: "warning"}
     assert findings[TABLES].text == (
-        "missing: table django_session, column submissions_submission.expires_at"
+        "column submissions_submission.expires_at is missing, table django_session is missing"
         " (used by purge-expired-submissions, purge-expired-outputs, process-purge-retries,"
         " cleanup-stuck-runs, clear-sessions)"
     )
@@ -113,7 +113,7 @@ def test_tables_in_a_schema_outside_the_search_path_are_reported(
     change(validibot, "CREATE SCHEMA elsewhere")
     change(validibot, "ALTER TABLE django_session SET SCHEMA elsewhere")
     finding = found(environment)[TABLES]
-    assert finding.text == "missing: table django_session (used by clear-sessions)"
+    assert finding.text == "table django_session is missing (used by clear-sessions)"
     assert "in schema elsewhere" in finding.action
 
 
