@@ -15,6 +15,7 @@ from maintenance.catalogue import check_schema
 from maintenance.cutoff import Cutoff
 from maintenance.database import database_clock, engine_for, transaction
 from maintenance.errors import MaintenanceError
+from maintenance.outside_text import one_line
 from maintenance.report import Overdue
 from maintenance.settings import settings
 
@@ -76,4 +77,4 @@ def _count(job: Job, cutoff: Cutoff) -> Backlog:
 
 
 def _one_line(error: MaintenanceError) -> str:
-    return " ".join(str(error).split())
+    return one_line(str(error))

@@ -58,7 +58,7 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
     except SettingsError as problem:
         action = "docs/operating.md has all variables"
         names = (DATABASE, TABLES, GRANTS, INDEXES, STORAGE, ENGINE)
-        found = error(SETTINGS, " ".join(str(problem).split()), action)
+        found = error(SETTINGS, one_line(str(problem)), action)
         return [found, *not_checked(names, "the settings are wrong")], []
     checks = [database_check(current), *storage_checks(current), engine_check(current)]
     target = current.deployment_target or "not set"
