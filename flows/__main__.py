@@ -28,6 +28,7 @@ from flows.run.offline import server_answers, without_server
 from flows.run.prefect_context import LOGGER
 from maintenance import stop_request
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
+from maintenance.outside_text import escape_what_cannot_be_printed
 from maintenance.report import Report, StopReason
 from maintenance.report_markdown import to_markdown
 
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With --json, one object is printed however the command ends: the report, or without one the
     error, with the keys `job`, `stopped_because`, `error` and `message`.
     """
+    escape_what_cannot_be_printed()
     given = sys.argv[1:] if arguments is None else list(arguments)
     as_json = JSON_OPTION in given
     name = None
@@ -109,7 +111,7 @@ def _print(report: Report, *, as_json: bool) -> None:
 
 def _print_error(job: str | None, error: BaseException, *, as_json: bool) -> None:
     """Print one line to standard error, and with --json one object to standard output."""
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     if isinstance(error, STOPPED):
         text = "stopped by a signal; the batches that were completed stay done"
     if isinstance(error, BAD_PARAMETERS):

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 
 from maintenance.database import transaction
 from maintenance.errors import DatabaseError, TransientDatabaseError
+from maintenance.outside_text import one_line
 from maintenance.report import BatchResult
 from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
 from maintenance.schema import purge_retries, submissions
@@ -111,7 +112,7 @@ def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> dict[UUID, st
 def _failures(causes: Mapping[UUID, str]) -> Insert:
     """Insert or update the rows of these failures."""
     now = func.statement_timestamp()
-    texts = [cause[:MAX_ERROR_CHARACTERS] for cause in causes.values()]
+    texts = [one_line(cause, MAX_ERROR_CHARACTERS) for cause in causes.values()]
     failed = select(
         func.unnest(uuid_array(list(causes))).label("id"),
         func.unnest(text_array(texts)).label("cause"),
