@@ -28,7 +28,7 @@ from flows.run.offline import server_answers, without_server
 from flows.run.prefect_context import LOGGER
 from maintenance import stop_request
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
-from maintenance.outside_text import escape_what_cannot_be_printed
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 from maintenance.report import Report, StopReason
 from maintenance.report_markdown import to_markdown
 
