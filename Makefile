@@ -1,5 +1,5 @@
-# `make demo` and `make test` are the only commands you need. On a machine with Python 3.11 or newer
-# and nothing else, each first makes .venv from requirements.lock. Works with GNU make 3.81 (macOS).
+# `make help` lists what there is. On a machine with Python 3.11 or newer and nothing else, each
+# target first makes .venv from requirements.lock. Works with GNU make 3.81 (macOS).
 
 # The first of these that is new enough and can make a virtual environment is taken.
 PYTHON = python3.13 python3.12 python3.11 python3
@@ -9,11 +9,12 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 PIP_OPTIONS := -qq --no-input --disable-pip-version-check
+SLOW_NEEDS := server or docker or browser or compose or system_postgres
 BACKENDS = --extra s3 --extra gcs
 SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test test-fast check format lock clean
 
 # Prefect takes twice as long to import without byte code, and every run of a flow imports it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,14 +24,25 @@ unexport PYTHONDONTWRITEBYTECODE
 $(shell [ ! -e $(STAMP) ] || { [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] && $(RUN) -c ''; } 2>/dev/null \
 	|| rm -f $(STAMP))
 
-help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+help: ## List the targets and the variables
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@awk -F '^## | +: ' '/^## / { printf "  %-15s %s\n", $$2, $$3 }' Makefile
 
-demo: $(STAMP) ## Show the whole system with sample data (ONCE=1: end by itself; SIZE=n: submissions)
+## ONCE=1 : demo: end after one run of every job, instead of serving the schedules
+## SIZE=n : demo: load n submissions
+## ARGS='...' : test, test-fast: options of pytest, such as ARGS='-x -k purge' or ARGS='-n0 --pdb'
+## CRASHES=all : test, test-fast: crash runs at all points; a number repeats a sample of them
+## UPGRADE=1 : lock: raise all packages to their newest versions
+
+demo: $(STAMP) ## Show the whole system with sample data
 	@exec $(RUN) -m demo $(if $(ONCE),--once) $(if $(SIZE),--size $(SIZE))
 
-test: $(STAMP) ## Run the tests (ARGS='-k name -x': options of pytest)
-	@exec $(RUN) -m pytest $(ARGS)
+test: $(STAMP) ## Run all tests, in parallel
+	@exec $(RUN) -m pytest -n auto $(ARGS)
+
+test-fast: $(STAMP) ## Run the tests that need no Prefect server, container engine or browser
+	@exec $(RUN) -m pytest -n auto -m 'not ($(SLOW_NEEDS))' $(ARGS)
 
 check: $(STAMP) ## Check format, lint and types
 	@$(RUN) -m ruff format --check --quiet . || { echo "Format: run 'make format'" >&2; exit 1; }
@@ -42,7 +54,7 @@ format: $(STAMP) ## Format the code and repair what lint can repair
 	@$(RUN) -m ruff check --quiet --fix-only .
 	@$(RUN) -m ruff format .
 
-lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files (UPGRADE=1: to newest versions)
+lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files
 	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra dev)
 	@cp requirements.lock requirements-runtime.lock  # what is locked there is taken here, too
 	$(call lock,requirements-runtime.lock,$(BACKENDS))

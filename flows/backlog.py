@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from flows.job import Job
 from flows.jobs import JOBS
 from maintenance.access import ACCESS
-from maintenance.catalogue import check_columns
+from maintenance.catalogue import check_schema
 from maintenance.cutoff import Cutoff
 from maintenance.database import database_clock, engine_for, transaction
 from maintenance.errors import MaintenanceError
+from maintenance.odd_values import later
+from maintenance.outside_text import one_line
 from maintenance.report import Overdue
 from maintenance.settings import settings
 
@@ -63,7 +65,7 @@ def _clock() -> datetime:
 def _count(job: Job, cutoff: Cutoff) -> Backlog:
     try:
         with transaction(engine_for(settings(), job.name), read_only=True) as connection:
-            check_columns(connection, ACCESS[job.name])
+            check_schema(connection, ACCESS[job.name], writes=False)
         overdue = job.count_overdue(cutoff, job.name)
     except MaintenanceError as error:
         return Backlog(problem=_one_line(error))
@@ -72,8 +74,9 @@ def _count(job: Job, cutoff: Cutoff) -> Backlog:
     age = overdue.oldest_age_seconds if overdue else None
     if age is None or job.due_after is None:
         return Backlog(overdue)
-    return Backlog(overdue, cutoff.started_at - timedelta(seconds=age) + job.due_after)
+    due = later(later(cutoff.started_at, -timedelta(seconds=age)), job.due_after)
+    return Backlog(overdue, due)
 
 
 def _one_line(error: MaintenanceError) -> str:
-    return " ".join(str(error).split())
+    return one_line(str(error))

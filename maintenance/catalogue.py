@@ -1,35 +1,185 @@
-"""Compares the live database's catalogue with the columns that a job uses (SPEC 2.11)."""
+"""Compares the live database's catalogue with what a job relies on (SPEC 2.11, 10.5).
+
+A job runs only on plain tables with the columns and types that it knows, on rows that its role can
+see, and without constraints that it does not know. Everything else ends the run before it has
+touched anything: the identity of a row, what a DELETE takes along, or whether all rows are visible
+would be a guess.
+"""
+
+from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
 
 from maintenance.access import Access
 from maintenance.errors import SchemaMismatch
+from maintenance.privileges import as_grants, lacking, privileges_of
+from maintenance.schema import metadata
 
-COLUMNS = text(
-    "SELECT table_name, column_name FROM information_schema.columns"
-    " WHERE table_schema = ANY (current_schemas(false)) AND table_name = ANY (:tables)"
+RELATIONS = text(
+    "SELECT w.name, c.oid IS NULL AS missing, current_user AS role,"
+    " CASE WHEN c.relispartition THEN 'a partition' WHEN c.relkind = 'p' THEN 'a partitioned table'"
+    "  WHEN c.relkind = 'v' THEN 'a view' WHEN c.relkind = 'm' THEN 'a materialized view'"
+    "  WHEN c.relkind = 'f' THEN 'a foreign table'"
+    "  WHEN EXISTS (SELECT 1 FROM pg_inherits WHERE inhparent = c.oid) THEN 'an inherited table'"
+    "  WHEN EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = c.oid)"
+    "   THEN 'a child of an inherited table' WHEN c.relkind <> 'r' THEN 'not a table' END AS kind,"
+    " row_security_active(c.oid) AS hides_rows, ARRAY(SELECT CAST(r.rulename AS text)"
+    "  FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN' ORDER BY 1) AS rules"
+    " FROM unnest(CAST(:tables AS text[])) AS w(name)"
+    " LEFT JOIN pg_class c ON c.oid = to_regclass(quote_ident(w.name)) ORDER BY w.name"
 )
 
+# Not information_schema, which hides what the role has no privilege on: a missing grant is not a
+# missing column. A domain counts as the type that it is based on.
+COLUMNS = text(
+    "SELECT w.table_name, w.column_name, a.attname IS NULL AS missing,"
+    " format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS type,"
+    " a.attgenerated <> '' OR a.attidentity = 'a' AS generated"
+    " FROM unnest(CAST(:tables AS text[]), CAST(:columns AS text[])) AS w(table_name, column_name)"
+    " JOIN pg_class c ON c.oid = to_regclass(quote_ident(w.table_name))"
+    " LEFT JOIN pg_attribute a"
+    "  ON a.attrelid = c.oid AND a.attname = w.column_name AND NOT a.attisdropped"
+    " LEFT JOIN pg_type t ON t.oid = a.atttypid ORDER BY 1, 2"
+)
 
-def check_columns(connection: Connection, access: Access) -> None:
-    """Check that every column that a job uses is visible to its role.
+REQUIRED = text(
+    "SELECT CAST(c.relname AS text) AS table_name, CAST(a.attname AS text) AS column_name"
+    " FROM unnest(CAST(:tables AS text[])) AS w(name)"
+    " JOIN pg_class c ON c.oid = to_regclass(quote_ident(w.name))"
+    " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+    " JOIN pg_type t ON t.oid = a.atttypid"
+    " WHERE (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = ''"
+    " AND t.typdefault IS NULL ORDER BY 1, 2"
+)
+
+REFERENCES = text(
+    "SELECT CAST(c.relname AS text) AS table_name, CAST(f.conrelid::regclass AS text) AS source,"
+    " CAST(s.relname AS text) AS source_name, ARRAY(SELECT CAST(a.attname AS text)"
+    "  FROM unnest(f.conkey) WITH ORDINALITY AS k(number, place) JOIN pg_attribute a"
+    "  ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.place) AS columns"
+    " FROM unnest(CAST(:tables AS text[])) AS w(name)"
+    " JOIN pg_class c ON c.oid = to_regclass(quote_ident(w.name))"
+    " JOIN pg_constraint f ON f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0"
+    " JOIN pg_class s ON s.oid = f.conrelid ORDER BY 1, 2"
+)
+
+TRIGGERS = text(
+    "SELECT CAST(c.relname AS text) || ' (' || string_agg(g.tgname, ', ' ORDER BY g.tgname) || ')'"
+    " FROM unnest(CAST(:tables AS text[])) AS w(name)"
+    " JOIN pg_class c ON c.oid = to_regclass(quote_ident(w.name))"
+    " JOIN pg_trigger g ON g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'"
+    " GROUP BY c.relname ORDER BY 1"
+)
+
+INTERCHANGEABLE = ({"varchar", "text"}, {"smallint", "integer", "bigint"})
+"""Types that a column may change to without effect on the jobs."""
+
+
+def check_schema(connection: Connection, access: Access, *, writes: bool = True) -> None:
+    """Check that the database is one that a job understands and may work on.
+
+    Args:
+        connection: of the job's role.
+        access: what the job uses.
+        writes: False for a dry run or a count, which needs no privilege to write.
 
     Raises:
-        SchemaMismatch: some are missing, or the role has no privilege on them.
+        SchemaMismatch: it is not; the text names everything that is wrong.
     """
-    used = access.columns()
-    found: dict[str, set[str]] = {}
-    for table, column in connection.execute(COLUMNS, {"tables": list(used)}):
-        found.setdefault(table, set()).add(column)
-    missing = [f"table {table}" for table in sorted(used) if table not in found]
-    missing += [
-        f"column {table}.{column}"
-        for table in sorted(found)
-        for column in sorted(used[table] - found[table])
-    ]
-    if missing:
+    found = list(problems(connection, access))
+    if found:
+        message = f"this database is not the Validibot that the job knows: {', '.join(found)}"
+        raise SchemaMismatch(f"{message}; nothing was touched")
+    refused = lacking(connection, privileges_of(access, writes=writes))
+    if refused:
+        role = connection.execute(text("SELECT current_user")).scalar_one()
         message = (
-            f"this database is not the Validibot that the job knows: {', '.join(missing)} missing"
-            " (or not granted to this role); nothing was touched"
+            f"role {role} lacks {', '.join(as_grants(refused))}: grant it as in"
+            " docs/database-role.sql; nothing was touched"
         )
         raise SchemaMismatch(message)
+
+
+def problems(connection: Connection, access: Access) -> Iterator[str]:
+    """Yield what a job cannot work with: of tables, columns, inserts and deletes."""
+    yield from _of_tables(connection, access)
+    yield from _of_columns(connection, access)
+    yield from _of_inserts(connection, access)
+    yield from _of_deletes(connection, access)
+
+
+def triggers(connection: Connection, tables: list[str]) -> list[str]:
+    """Return the tables that have enabled triggers, with their names."""
+    return list(connection.execute(TRIGGERS, {"tables": tables}).scalars())
+
+
+def _of_tables(connection: Connection, access: Access) -> Iterator[str]:
+    for row in connection.execute(RELATIONS, {"tables": list(access.columns())}):
+        if row.missing:
+            yield f"table {row.name} is missing"
+        elif row.kind:
+            yield f"table {row.name} is {row.kind}, and the job handles plain tables only"
+        elif row.rules:
+            yield f"table {row.name} has rules ({', '.join(row.rules)}), which change statements"
+        if row.hides_rows:
+            yield (
+                f"row-level security of table {row.name} may hide rows from role {row.role}"
+                f" (ALTER ROLE {row.role} BYPASSRLS, as a superuser)"
+            )
+
+
+def _of_columns(connection: Connection, access: Access) -> Iterator[str]:
+    written = {
+        (table, name)
+        for part in (access.update, access.insert)
+        for table, names in part.items()
+        for name in names
+    }
+    used = [(table, name) for table, names in access.columns().items() for name in names]
+    names = {"tables": [table for table, _ in used], "columns": [name for _, name in used]}
+    for row in connection.execute(COLUMNS, names):
+        column = f"column {row.table_name}.{row.column_name}"
+        if row.missing:
+            yield f"{column} is missing"
+            continue
+        expected = _expected_type(connection, row.table_name, row.column_name)
+        if expected and not _fits(row.type, expected):
+            yield f"{column} has type {row.type} and not {expected}"
+        if row.generated and (row.table_name, row.column_name) in written:
+            yield f"{column} is generated, and the job writes it"
+
+
+def _of_inserts(connection: Connection, access: Access) -> Iterator[str]:
+    for row in connection.execute(REQUIRED, {"tables": list(access.insert)}):
+        if row.column_name not in access.insert[row.table_name]:
+            yield (
+                f"column {row.table_name}.{row.column_name} is NOT NULL without a default and"
+                " unknown to the job, which inserts rows there"
+            )
+
+
+def _of_deletes(connection: Connection, access: Access) -> Iterator[str]:
+    known = {
+        (table.name, tuple(key.column_keys), key.referred_table.name)
+        for table in metadata.tables.values()
+        for key in table.foreign_key_constraints
+    }
+    for row in connection.execute(REFERENCES, {"tables": list(access.delete)}):
+        if (row.source_name, tuple(row.columns), row.table_name) not in known:
+            yield (
+                f"table {row.source} refers by ({', '.join(row.columns)}) to {row.table_name},"
+                " where the job deletes rows, and the job does not know this foreign key"
+            )
+
+
+def _expected_type(connection: Connection, table: str, column: str) -> str | None:
+    known = metadata.tables.get(table)
+    if known is None or column not in known.columns:
+        return None
+    compiled: str = known.columns[column].type.compile(connection.dialect)
+    return compiled.partition("(")[0].lower()
+
+
+def _fits(live: str, expected: str) -> bool:
+    name = live.replace("character varying", "varchar")
+    return name == expected or any({name, expected} <= group for group in INTERCHANGEABLE)

@@ -29,6 +29,7 @@ from maintenance.checks.finding import (
 from maintenance.checks.storage import storage_checks
 from maintenance.database import engine_for
 from maintenance.errors import MaintenanceError, SettingsError
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 from maintenance.settings import settings
 from maintenance.storage.adoption import Adoption, adopt_roots
 from maintenance.storage.roots import open_roots
@@ -39,12 +40,13 @@ SETTINGS, STORAGE = "settings", "storage"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
+    escape_what_cannot_be_printed()
     options = _parse(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
     except MaintenanceError as problem:
-        print(f"python -m maintenance: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"python -m maintenance: {one_line(str(problem))}", file=sys.stderr)
         return WRONG
 
 
@@ -60,7 +62,7 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
     except SettingsError as problem:
         action = "docs/operating.md has all variables"
         names = (DATABASE, TABLES, GRANTS, INDEXES, STORAGE, ENGINE)
-        found = error(SETTINGS, " ".join(str(problem).split()), action)
+        found = error(SETTINGS, one_line(str(problem)), action)
         return [found, *not_checked(names, "the settings are wrong")], []
     checks = [database_check(current), *storage_checks(current), engine_check(current)]
     target = current.deployment_target or "not set"

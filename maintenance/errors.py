@@ -1,8 +1,14 @@
 """The errors of this project. Their texts are written for the operator who reads them in a run."""
 
+from maintenance.outside_text import visible
+
 
 class MaintenanceError(Exception):
     """Base of every error that is raised on purpose."""
+
+    def __str__(self) -> str:
+        """Return the text, in which names from outside cannot control a terminal or a log."""
+        return visible(super().__str__())
 
 
 class SettingsError(MaintenanceError):
@@ -49,12 +55,28 @@ class DatabaseError(MaintenanceError):
     """A statement failed. The text is the server's primary message, without row contents."""
 
 
+class SharedSession(DatabaseError):
+    """A connection pooler shares database sessions among its clients: no lock can be held."""
+
+    def __init__(self, mode: str) -> None:
+        """Say in which mode the pooler works, and what to do."""
+        super().__init__(
+            f"a connection pooler in {mode} mode shares database sessions among its clients, so"
+            " that no lock can be held: set DATABASE_URL (or POSTGRES_HOST and POSTGRES_PORT) to"
+            " the PostgreSQL server itself, or to a pool in session mode"
+        )
+
+
 class TransientDatabaseError(DatabaseError):
     """A statement failed for a passing reason: connection, time-out, deadlock, restart."""
 
 
 class LockTimeout(TransientDatabaseError):
     """Another session held a lock for longer than the lock time-out."""
+
+
+class StatementTimeout(TransientDatabaseError):
+    """A statement exceeded its time-out: because of one row, or because the server is slow."""
 
 
 class RowRefused(DatabaseError):

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from maintenance import stop_request
 from maintenance.access import ACCESS
 from maintenance.budget import SliceBudget
-from maintenance.catalogue import check_columns
+from maintenance.catalogue import check_schema
 from maintenance.containers.engine import ContainerEngine, ContainerRemoval, open_engine
 from maintenance.containers.managed import ManagedContainer
 from maintenance.containers.orphans import (
@@ -105,7 +105,7 @@ def choose_cutoff_or_own_clock(job: str, as_of: datetime | None, *, dry_run: boo
     """
     try:
         with transaction(engine_for(settings(), job), read_only=True) as connection:
-            check_columns(connection, ACCESS[job])
+            check_schema(connection, ACCESS[job], writes=not dry_run)
             return Start(choose_cutoff(as_of, database_clock(connection), dry_run=dry_run))
     except DatabaseError as error:
         return Start(choose_cutoff(as_of, datetime.now(UTC), dry_run=dry_run), str(error))

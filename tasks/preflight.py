@@ -5,7 +5,7 @@ from datetime import datetime
 from prefect import task
 
 from maintenance.access import ACCESS
-from maintenance.catalogue import check_columns
+from maintenance.catalogue import check_schema
 from maintenance.cutoff import Cutoff, choose_cutoff
 from maintenance.database import database_clock, engine_for, transaction
 from maintenance.settings import settings
@@ -23,5 +23,5 @@ def choose_run_cutoff(job: str, as_of: datetime | None, *, dry_run: bool) -> Cut
         DatabaseError: the database did not answer.
     """
     with transaction(engine_for(settings(), job), read_only=True) as connection:
-        check_columns(connection, ACCESS[job])
+        check_schema(connection, ACCESS[job], writes=not dry_run)
         return choose_cutoff(as_of, database_clock(connection), dry_run=dry_run)

@@ -1,6 +1,8 @@
-"""Real parts for the tests: one embedded PostgreSQL a session, a fresh database a test."""
+"""Real parts for the tests: one embedded PostgreSQL a process, a fresh database a test."""
 
 import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine
+from xdist.remote import Producer
+from xdist.workermanage import WorkerController
 
 from demo.embedded import EmbeddedServer, embedded_server
 from demo.environment import clean_environment
@@ -16,6 +20,8 @@ from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
 from maintenance.schema import metadata, migrations
 from maintenance.settings import DRIVER, Settings
+from tests.support import crash_points
+from tests.support.distribution import GroupScheduling, arrange, mark
 from tests.support.docker_engine import (
     Containers,
     DockerEngine,
@@ -23,38 +29,144 @@ from tests.support.docker_engine import (
     docker_engine_or_skip,
 )
 from tests.support.markers import FIRST_MIGRATION, mark_storage
-from tests.support.prefect_server import deployed_prefect
+from tests.support.unmarked import Guard
 from tests.support.validibot import Validibot
 
+SHARED = pytest.StashKey[Path]()
+"""A folder of all processes of one run of pytest."""
+TEMPLATE = "template_validibot"
+DATA_BYTES = 2 * 2**30
 SERVER_PARAMETERS = {"fsync": "off", "max_connections": "200", "track_commit_timestamp": "on"}
 
 _numbers = count()
+_guard = Guard()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder that all processes share, and choose for all of them."""
+    crash_points.choose()
+    if not hasattr(config, "workerinput"):
+        # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
+        config.stash[SHARED] = Path(tempfile.mkdtemp(prefix="vm-", dir=memory()))
+    else:
+        config.stash[SHARED] = Path(config.workerinput["shared"])
+
+
+def pytest_report_header() -> str:
+    """Say what was chosen."""
+    return f"crashes: {crash_points.choice()}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.stash[SHARED], ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many worker processes `-n auto` means: tests wait for others half of the time."""
+    processors = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
+    return (processors or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Make the database of all worker processes, before they start."""
+    make_template(config.stash[SHARED])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a worker process where the folder is."""
+    node.workerinput["shared"] = str(node.config.stash[SHARED])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """Keep groups of tests together."""
+    return GroupScheduling(config, log, config.stash[SHARED])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests before they are selected by their markers, and arrange them."""
+    mark(items)
+    if hasattr(config, "workerinput"):
+        arrange(items, config.stash[SHARED])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Watch what the test starts."""
+    _guard.watch(item)
+    try:
+        return (yield)
+    finally:
+        _guard.watch(None)
+
+
+def memory() -> str | None:
+    """Return a folder for the servers' data in memory, where a database is made ten times as fast.
+
+    None, for the usual folder of temporary files, when there is none or it is too small.
+    """
+    folder = os.environ.get("TEST_DATABASE_FOLDER", "/dev/shm")  # noqa: S108 - in folders of its own
+    try:
+        enough = shutil.disk_usage(folder).free >= DATA_BYTES
+    except OSError:
+        return None
+    return folder if enough and os.access(folder, os.W_OK) else None
+
+
+def make_template(folder: Path) -> Path:
+    """Return the data directory of a PostgreSQL with an empty Validibot; make it when absent."""
+    data = folder / "pg"
+    if not data.exists():
+        with embedded_server(data, SERVER_PARAMETERS) as running:
+            engine = create_engine(running.create_database(TEMPLATE).set(drivername=DRIVER))
+            metadata.create_all(engine)
+            with engine.begin() as connection:
+                connection.execute(migrations.insert().values(FIRST_MIGRATION))
+            engine.dispose()
+    return data
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedServer]:
-    # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
-    with (
-        tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as directory,
-        embedded_server(Path(directory) / "pg", SERVER_PARAMETERS) as running,
-    ):
-        yield running
+def server(pytestconfig: pytest.Config) -> Iterator[EmbeddedServer]:
+    template = make_template(pytestconfig.stash[SHARED])
+    with tempfile.TemporaryDirectory(
+        prefix="vm-", dir=memory(), ignore_cleanup_errors=True
+    ) as directory:
+        data = Path(directory) / "pg"
+        # The command keeps the owner, who is not the one that runs the tests when that is root.
+        subprocess.run(["cp", "-a", str(template), str(data)], check=True)
+        with embedded_server(data, SERVER_PARAMETERS) as running:
+            yield running
 
 
 @pytest.fixture(scope="session")
 def template_database(server: EmbeddedServer) -> str:
-    engine = create_engine(server.create_database("template_validibot").set(drivername=DRIVER))
-    metadata.create_all(engine)
-    with engine.begin() as connection:
-        connection.execute(migrations.insert().values(FIRST_MIGRATION))
-    engine.dispose()
-    return "template_validibot"
+    return TEMPLATE
 
 
 @pytest.fixture
 def database_url(server: EmbeddedServer, template_database: str) -> Iterator[URL]:
     name = f"test_{next(_numbers)}"
     yield server.create_database(name, template=template_database)
+    server.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def module_database(server: EmbeddedServer, template_database: str) -> Iterator[Engine]:
+    """Give a database to the tests of a module that only read what a fixture of it has filled."""
+    name = f"test_{next(_numbers)}"
+    engine = create_engine(
+        server.create_database(name, template=template_database).set(drivername=DRIVER)
+    )
+    yield engine
+    engine.dispose()
     server.drop_database(name)
 
 
@@ -97,13 +209,6 @@ def prefect_server() -> Iterator[PrefectServer]:
         with PrefectServer(home, home, clean_environment(os.environ, home)) as running:
             running.wait_until_ready()
             yield running
-
-
-@pytest.fixture(scope="session")
-def deployed_server() -> Iterator[PrefectServer]:
-    """Another one, on which prefect.yaml was applied: it has schedules and makes runs of them."""
-    with deployed_prefect() as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

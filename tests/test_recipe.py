@@ -76,8 +76,8 @@ def test_the_new_job_works_with_its_rights_its_deployment_and_its_documents(
 ) -> None:
     rights = "tests/maintenance/test_access.py::test_"
     tests = (
-        *("tests/deployments/test_prefect_yaml.py", "tests/test_docs.py"),
-        "tests/test_architecture.py",
+        *("tests/deployments/test_prefect_yaml.py", "tests/test_architecture.py"),
+        "tests/test_docs.py::test_the_readme_lists_every_job_with_its_schedule",
         f"{rights}the_file_is_what_the_code_renders",
         f"{rights}the_file_grants_the_rights_of_every_job",
         f"{rights}declared_columns_exist[{JOB}]",

@@ -1,12 +1,12 @@
-"""What the builders fill: the rows and files of one transaction, and the counts of the whole."""
+"""The rows and files of one transaction, and the counts of the whole sample."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import count
-from operator import itemgetter
 
-from sqlalchemy import Table
+from sqlalchemy import Boolean, String, Table
+from sqlalchemy.dialects.postgresql import JSONB
 
 from demo.sample.drawing import Draw, Moments
 from demo.sample.spec import SampleSpec
@@ -21,19 +21,35 @@ Files = list[tuple[str, bytes]]
 
 
 @cache
-def _in_order(table: Table) -> Callable[[dict[str, Value]], Row]:
-    return itemgetter(*table.columns.keys())
+def _names(table: Table) -> tuple[str, ...]:
+    return tuple(table.columns.keys())
+
+
+@cache
+def _blank(table: Table) -> dict[str, Value]:
+    """Return a row as Django leaves it when nothing is filled in: NULL where allowed, or empty."""
+    blank: dict[str, Value] = {}
+    for column in table.columns:
+        if column.nullable:
+            blank[column.name] = None
+        elif isinstance(column.type, Boolean):
+            blank[column.name] = False
+        elif isinstance(column.type, String):
+            blank[column.name] = ""
+        elif isinstance(column.type, JSONB):
+            blank[column.name] = "{}"
+    return blank
 
 
 class Chunk:
-    """The place where rows and files gather until they are taken away to be written."""
+    """Rows and files of one transaction, gathered until `take` hands them over."""
 
     def __init__(self, spec: SampleSpec, draw: Draw, moments: Moments) -> None:
         self.spec = spec
         self.draw = draw
         self.moments = moments
         self.tally: Counter[str] = Counter()
-        """What is known of the rows, by the names of the summary's fields."""
+        """Counts for the summary, by the names of its fields."""
         self._rows: Rows = defaultdict(list)
         self._files: Files = []
         self._numbers: defaultdict[Table, Iterator[int]] = defaultdict(lambda: count(1))
@@ -43,16 +59,35 @@ class Chunk:
         return next(self._numbers[table])
 
     def add(self, table: Table, /, **values: Value) -> None:
-        """Add a row; every column needs its value."""
-        self._rows[table].append(_in_order(table)(values))
+        """Add a row.
+
+        Columns that are not named stay blank; `modified` is then the same as `created`.
+
+        Raises:
+            KeyError: a column without a blank value is missing.
+            TypeError: the table has no such column.
+        """
+        row = {**_blank(table), **values}
+        if "created" in values:
+            row.setdefault("modified", values["created"])
+        names = _names(table)
+        if len(row) > len(names):
+            raise TypeError(f"{table.name} has no columns {row.keys() - set(names)}")
+        self._rows[table].append(tuple([row[name] for name in names]))
+
+    def add_numbered(self, table: Table, /, **values: Value) -> int:
+        """Add a row under the next value of the identity key, and return that."""
+        number = self.number(table)
+        self.add(table, id=number, **values)
+        return number
 
     def file(self, path: str, content: bytes) -> None:
-        """Add a file, when files are wanted."""
+        """Add a file, unless the spec asks for none."""
         if self.spec.with_files:
             self._files.append((path, content))
 
     def take(self) -> tuple[Rows, Files]:
-        """Hand over what has gathered, and begin anew; numbers and counts go on."""
+        """Return what was gathered and start empty; numbers and counts continue."""
         taken = self._rows, self._files
         self._rows, self._files = defaultdict(list), []
         return taken

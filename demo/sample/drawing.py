@@ -1,9 +1,9 @@
-"""Chance that repeats itself: the same seed draws the same values."""
+"""Random values and times; the same seed gives the same values."""
 
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Draw:
         self._bits = source.getrandbits
 
     def happens(self, share: float) -> bool:
-        """Whether something of this probability happens."""
+        """Return True with this probability."""
         return self._fraction() < share
 
     def between(self, least: int, most: int) -> int:
@@ -33,11 +33,11 @@ class Draw:
         return least + int(self._fraction() * (most - least + 1))
 
     def choose(self, options: Sequence[T]) -> T:
-        """Draw one of the options, each as likely as the others."""
+        """Draw one of the options, all with the same probability."""
         return options[int(self._fraction() * len(options))]
 
     def hexadecimal(self, digits: int) -> str:
-        """Draw so many hexadecimal digits."""
+        """Draw a number of hexadecimal digits."""
         return f"{self._bits(4 * digits):0{digits}x}"
 
     def identifier(self) -> str:
@@ -48,7 +48,7 @@ class Draw:
 
 
 class Quota:
-    """Kinds with exact counts, drawn in random order until none is left."""
+    """Kinds with exact counts, drawn in random order."""
 
     def __init__(self, counts: Mapping[str, int], draw: Draw) -> None:
         self._left = dict(counts)
@@ -56,7 +56,7 @@ class Quota:
         self._draw = draw
 
     def take(self) -> str:
-        """Draw one of the remaining; a kind is as likely as its share of what is left."""
+        """Draw a kind with the probability of its share of the remaining count."""
         place = self._draw.between(0, self._total - 1)
         for kind, left in self._left.items():
             if place < left:
@@ -76,8 +76,8 @@ class Moments:
         midnight = as_of.replace(hour=0, minute=0, second=0, microsecond=0)
         self._midnight = midnight
         self._since_midnight = (as_of - midnight) // timedelta(seconds=1)
-        # Formatting times takes longer than anything else that is done for a row, so each day and
-        # each second of a day is formatted once.
+        # Formatting times is the slowest part of making a row, so each day and each second of a
+        # day is formatted once.
         self._days: dict[int, str] = {}
         fraction = f"{as_of:.%f}" if as_of.microsecond else ""
         self._clock = [
@@ -85,13 +85,19 @@ class Moments:
             for second in range(DAY)
         ]
 
-    def at(self, seconds: int) -> str:
-        """Name the moment as PostgreSQL reads it."""
+    @overload
+    def at(self, seconds: int) -> str: ...
+    @overload
+    def at(self, seconds: None) -> None: ...
+    def at(self, seconds: int | None) -> str | None:
+        """Return the moment as PostgreSQL reads it; None stays None."""
+        if seconds is None:
+            return None
         day, second = divmod(self._since_midnight + seconds, DAY)
         return f"{self._day(day)} {self._clock[second]}"
 
     def month(self, seconds: int) -> str:
-        """Name the folder of the moment's month."""
+        """Return the upload folder of the moment's month."""
         day = self._day((self._since_midnight + seconds) // DAY)
         return f"{day[:4]}/{day[5:7]}"
 

@@ -63,7 +63,6 @@ def add_idempotency_key(chunk: Chunk, workflow: Workflow, expires: int) -> None:
     chunk.add(
         idempotency_keys,
         created=created,
-        modified=created,
         id=draw.identifier(),
         key=draw.hexadecimal(32),
         endpoint="workflow-runs",
@@ -76,5 +75,4 @@ def add_idempotency_key(chunk: Chunk, workflow: Workflow, expires: int) -> None:
         request_ip="203.0.113.7",
         user_agent="validibot-cli/0.14",
         org_id=workflow.org_id,
-        validation_run_id=None,
     )

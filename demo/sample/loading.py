@@ -15,7 +15,6 @@ from sqlalchemy import Engine, func, select, text
 
 from demo.sample.cases import Case, case_counts
 from demo.sample.chunk import Chunk
-from demo.sample.copying import continue_numbering, copy_rows
 from demo.sample.documents import Documents
 from demo.sample.drawing import Draw, Moments, Quota
 from demo.sample.expiring import (
@@ -24,11 +23,11 @@ from demo.sample.expiring import (
     key_expiries,
     session_expiries,
 )
-from demo.sample.files import write_files
 from demo.sample.organization import add_application
 from demo.sample.spec import SampleSpec
 from demo.sample.submissions import add_submission
 from demo.sample.summary import SampleSummary
+from demo.sample.writing import continue_numbering, copy_rows, write_files
 from maintenance.schema import metadata, migrations, organizations
 from maintenance.storage.adoption import mark_roots
 from maintenance.storage.identity import application_id

@@ -36,7 +36,7 @@ WORKFLOWS = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A workflow's step, with what its runs and manifests say of it."""
+    """A workflow step, with the columns that step runs and manifests repeat."""
 
     id: int
     order: int
@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A workflow that documents are submitted to, and whose they are."""
+    """A workflow that submissions are checked by, with its owners."""
 
     id: int
     org_id: int
@@ -61,8 +61,10 @@ class Workflow:
 
 
 def add_application(chunk: Chunk) -> tuple[Workflow, ...]:
-    """Add all parents, and return the workflows that can be submitted to."""
-    validator_ids = [_add_validator(chunk, *validator) for validator in VALIDATORS]
+    """Add all parent rows and return the workflows."""
+    validator_ids = [
+        _add_validator(chunk, order, *validator) for order, validator in enumerate(VALIDATORS, 1)
+    ]
     found: list[Workflow] = []
     for name in ORGANIZATIONS:
         org_id = _add_organization(chunk, name)
@@ -76,112 +78,72 @@ def add_application(chunk: Chunk) -> tuple[Workflow, ...]:
 
 
 def _add_organization(chunk: Chunk, name: str) -> int:
-    number = chunk.number(organizations)
-    then = chunk.moments.at(FOUNDED)
     slug = name.lower().replace(" ", "-")
-    chunk.add(
+    return chunk.add_numbered(
         organizations,
-        id=number,
-        created=then,
-        modified=then,
+        created=chunk.moments.at(FOUNDED),
         name=name,
         slug=slug,
-        is_personal=False,
-        trial_duration_days=None,
-        trial_ends_at=None,
         allow_authors_to_adjust_access=True,
         mcp_allowed=True,
         workflow_visibility_cap="PUBLIC",
-        x402_allowed=False,
     )
-    return number
 
 
 def _add_user(chunk: Chunk, org_id: int, name: str) -> int:
-    number = chunk.number(users)
-    then = chunk.moments.at(FOUNDED)
     login = f"{name}{org_id}"
-    chunk.add(
+    return chunk.add_numbered(
         users,
-        id=number,
         password=UNUSABLE_PASSWORD,
-        last_login=None,
-        is_superuser=False,
         username=login,
         email=f"{login}@example.org",
-        is_staff=False,
         is_active=True,
-        date_joined=then,
+        date_joined=chunk.moments.at(FOUNDED),
         name=name.title(),
-        avatar=None,
         job_title="Engineer",
-        company="",
-        location="",
         timezone="UTC",
-        bio="",
         current_org_id=org_id,
     )
-    return number
 
 
 def _add_project(chunk: Chunk, org_id: int) -> int:
-    number = chunk.number(projects)
-    then = chunk.moments.at(FOUNDED)
-    chunk.add(
+    return chunk.add_numbered(
         projects,
-        id=number,
-        created=then,
-        modified=then,
+        created=chunk.moments.at(FOUNDED),
         name="General",
-        description="",
         slug="general",
         is_default=True,
         is_active=True,
-        deleted_at=None,
         color="#3366CC",
         org_id=org_id,
     )
-    return number
 
 
-def _add_validator(chunk: Chunk, slug: str, name: str, kind: str, version: int) -> int:
-    number = chunk.number(validators)
-    then = chunk.moments.at(FOUNDED)
-    chunk.add(
+def _add_validator(chunk: Chunk, order: int, slug: str, name: str, kind: str, version: int) -> int:
+    return chunk.add_numbered(
         validators,
-        id=number,
-        created=then,
-        modified=then,
+        created=chunk.moments.at(FOUNDED),
         slug=slug,
         short_description=name,
-        description="",
         name=name,
         validation_type=kind,
         version=version,
-        processor_name="",
         has_processor=True,
-        order=number,
+        order=order,
         is_system=True,
         release_state="PUBLISHED",
-        allow_custom_assertion_targets=False,
         supported_data_formats="{json}",
         supported_file_types="{json,text}",
-        default_ruleset_id=None,
-        fmu_model_id=None,
-        org_id=None,
         is_enabled=True,
         compute_tier="MEDIUM",
         compute_weight=1,
         supports_assertions=True,
-        availability_message="",
         availability_state="AVAILABLE",
-        config_provider="",
         semantic_digest=chunk.draw.hexadecimal(64),
         trust_tier="TIER_1",
         execution_backend_slug=slug,
         execution_runtime_contract="v1",
     )
-    return number
 
 
 def _add_workflow(
@@ -192,14 +154,9 @@ def _add_workflow(
 ) -> Workflow:
     name, slug, version, step_count = workflow
     org_id, project_id, user_ids = owner
-    number = chunk.number(workflows)
-    then = chunk.moments.at(FOUNDED)
-    chunk.add(
+    number = chunk.add_numbered(
         workflows,
-        id=number,
-        created=then,
-        modified=then,
-        featured_image=None,
+        created=chunk.moments.at(FOUNDED),
         name=name,
         uuid=chunk.draw.identifier(),
         slug=slug,
@@ -207,33 +164,17 @@ def _add_workflow(
         allow_submission_meta_data=True,
         allow_submission_short_description=True,
         version=version,
-        is_locked=False,
         is_active=True,
-        is_archived=False,
-        make_info_page_public=False,
         allowed_file_types="{json,text}",
         output_retention="STORE_30_DAYS",
-        success_message="",
         org_id=org_id,
         project_id=project_id,
         user_id=user_ids[0],
         agent_billing_mode="NONE",
-        agent_max_launches_per_hour=None,
-        agent_price_cents=None,
-        description="",
         history_policy="KEEP",
         input_retention="STORE_7_DAYS",
-        input_schema=None,
         input_schema_source_mode="NONE",
-        input_schema_source_text="",
-        is_tombstoned=False,
-        mcp_enabled=False,
-        tombstone_reason="",
-        tombstone_workflow_definition_hash="",
-        tombstoned_at=None,
-        tombstoned_by_id=None,
         workflow_visibility="PRIVATE",
-        x402_enabled=False,
     )
     steps = tuple(
         _add_step(chunk, number, place, validator_ids[place]) for place in range(step_count)
@@ -242,28 +183,17 @@ def _add_workflow(
 
 
 def _add_step(chunk: Chunk, workflow_id: int, place: int, validator_id: int) -> Step:
-    number = chunk.number(workflow_steps)
-    then = chunk.moments.at(FOUNDED)
     key, name = STEPS[place]
     slug, _, kind, version = VALIDATORS[place]
     order = 10 * (place + 1)
-    chunk.add(
+    number = chunk.add_numbered(
         workflow_steps,
-        id=number,
-        created=then,
-        modified=then,
+        created=chunk.moments.at(FOUNDED),
         order=order,
         name=name,
-        description="",
-        notes="",
-        display_schema=False,
         show_success_messages=True,
-        config="{}",
-        action_id=None,
-        ruleset_id=None,
         validator_id=validator_id,
         workflow_id=workflow_id,
-        display_settings="{}",
         step_key=key,
     )
     return Step(number, order, key, name, slug, kind, version)

@@ -82,11 +82,9 @@ def add_artifact(chunk: Chunk, run: RunContext, step: Step, step_run_id: int, en
     """Add the report that a step run left."""
     then = chunk.moments.at(ended)
     path = f"artifacts/{chunk.moments.month(ended)}/{run.run_id}/{step.key}.html"
-    chunk.add(
+    chunk.add_numbered(
         artifacts,
-        id=chunk.number(artifacts),
         created=then,
-        modified=then,
         label="Report",
         content_type="text/html",
         file=path,
@@ -95,21 +93,14 @@ def add_artifact(chunk: Chunk, run: RunContext, step: Step, step_run_id: int, en
         validation_run_id=run.run_id,
         contract_key="report",
         data_format="html",
-        item_key="",
         kind="FILE",
-        manifest_sha256="",
-        manifest_uri="",
-        metadata="{}",
-        producer_backend_image_digest="",
         producer_validator_type=step.validator_type,
         producer_validator_version=str(step.validator_version),
         retention_class="OUTPUT",
         role="report",
         sha256=REPORT_HASH,
         step_run_id=step_run_id,
-        storage_uri="",
         workflow_step_id=step.id,
-        storage_version="",
     )
     chunk.file(f"private/{path}", REPORT)
 
@@ -131,13 +122,11 @@ def add_evidence(
     chunk.add(
         evidence,
         created=then,
-        modified=then,
         id=chunk.draw.identifier(),
         schema_version=MANIFEST_SCHEMA,
         manifest_path=path,
         manifest_hash=sha256(manifest).hexdigest(),
         availability=EvidenceAvailability.GENERATED,
-        generation_error="",
         run_id=run_id,
     )
     chunk.file(f"private/{path}", manifest)

@@ -87,7 +87,7 @@ def add_finished_run(chunk: Chunk, origin: Origin, ended: int) -> str:
     error, category = FAILURES[status]
     output_hash = draw.hexadecimal(64)
     finish = at(ended)
-    purged = None if outputs.purged is None else at(outputs.purged)
+    purged = at(outputs.purged)
     chunk.add(
         runs,
         created=at(started - draw.between(0, LONGEST_WAIT)),
@@ -102,7 +102,7 @@ def add_finished_run(chunk: Chunk, origin: Origin, ended: int) -> str:
         error_category=category,
         source=SOURCE,
         output_retention_policy=outputs.policy,
-        output_expires_at=None if outputs.expires is None else at(outputs.expires),
+        output_expires_at=at(outputs.expires),
         output_purged_at=purged,
         org_id=workflow.org_id,
         project_id=workflow.project_id,
@@ -119,7 +119,6 @@ def add_finished_run(chunk: Chunk, origin: Origin, ended: int) -> str:
     chunk.add(
         run_summaries,
         created=finish,
-        modified=finish,
         run_id=run.run_id,
         status=status,
         completed_at=finish,
@@ -182,26 +181,18 @@ def add_active_run(chunk: Chunk, origin: Origin, activity: Activity, started: in
     chunk.add(
         runs,
         created=begun,
-        modified=begun,
         id=run.run_id,
         status=RunStatus.PENDING if waiting else RunStatus.RUNNING,
         short_description=SHORT_DESCRIPTION,
         started_at=None if waiting else begun,
-        ended_at=None,
         duration_ms=0,
-        error="",
-        error_category="",
         source=SOURCE,
         output_retention_policy=draw.choose(OUTPUT_POLICIES),
-        output_expires_at=None,
-        output_purged_at=None,
         org_id=workflow.org_id,
         project_id=workflow.project_id,
         submission_id=origin.submission_id,
         user_id=origin.user_id,
         workflow_id=workflow.id,
-        output_hash="",
-        definition_released_at=None,
     )
     if waiting:
         return run.run_id

@@ -58,7 +58,7 @@ def add_step_run(
     """Add one step run with the trace of its resolved input."""
     number = chunk.number(step_runs)
     started = chunk.moments.at(times.started)
-    ended = None if times.ended is None else chunk.moments.at(times.ended)
+    ended = chunk.moments.at(times.ended)
     duration = 0 if times.ended is None else 1000 * (times.ended - times.started)
     inputs = f'{{"area": {number % 900}.5, "storeys": 3}}'
     readable = run.inputs_kept and run.outputs_kept
@@ -74,28 +74,21 @@ def add_step_run(
         ended_at=ended,
         duration_ms=duration,
         output='{"report": "report.html"}' if finished else "{}",
-        error="",
         validation_run_id=run.run_id,
         workflow_step_id=step.id,
         input_values=inputs if readable else "{}",
         output_values='{"eui": 99.5}' if finished else "{}",
         validator_backend_image_digest=IMAGE_DIGEST,
     )
-    chunk.add(
+    chunk.add_numbered(
         input_traces,
-        id=chunk.number(input_traces),
         created=started,
-        modified=started,
         input_contract_key="model.area",
         source_scope_used="SUBMISSION",
         source_data_path_used="zones.0.area",
-        upstream_step_key="",
         resolved=True,
-        used_default=False,
         value_snapshot=inputs if readable else None,
-        error_message="",
         step_run_id=number,
-        io_definition_id=None,
     )
     return number
 
@@ -112,7 +105,7 @@ def add_attempt(
     step_run_id, step = step_run
     attempt_id = chunk.draw.identifier()
     started = chunk.moments.at(times.started)
-    ended = None if times.ended is None else chunk.moments.at(times.ended)
+    ended = chunk.moments.at(times.ended)
     completed = state is AttemptState.COMPLETED
     readable = run.inputs_kept and run.outputs_kept
     bundle = f"{STORED_AT}runs/{run.org_id}/{run.run_id}/attempts/{attempt_id}"
@@ -127,7 +120,6 @@ def add_attempt(
         attempt_number=number,
         state=state,
         runner_type=RUNNER,
-        provider_resource_name="",
         provider_execution_id=chunk.draw.hexadecimal(64),
         callback_nonce_hash=chunk.draw.hexadecimal(64),
         execution_bundle_uri=bundle if readable else "",
@@ -137,7 +129,7 @@ def add_attempt(
         output_envelope_sha256=OUTPUT_ENVELOPE_HASH if answered else "",
         backend_image_ref=f"{IMAGE}{step.validator}",
         backend_image_digest=IMAGE_DIGEST,
-        timeout_at=None if times.timeout is None else chunk.moments.at(times.timeout),
+        timeout_at=chunk.moments.at(times.timeout),
         retry_policy_snapshot=RETRY_POLICY,
         dispatch_started_at=started,
         provider_started_at=started,
@@ -148,7 +140,6 @@ def add_attempt(
         last_error=error,
         step_run_id=step_run_id,
         input_evidence_snapshot=EVIDENCE_SNAPSHOT if run.inputs_kept else "{}",
-        deployment_id=None,
         deployment_snapshot=DEPLOYMENT,
         provider_accepted_at=started,
         callback_received_at=ended if completed else None,
@@ -186,17 +177,14 @@ def add_findings(chunk: Chunk, run: RunContext, step_run_id: int, ended: int, co
     """Add so many findings of a step run, the mildest first."""
     then = chunk.moments.at(ended)
     for severity, code, message, path in FINDINGS[:count]:
-        chunk.add(
+        chunk.add_numbered(
             findings,
-            id=chunk.number(findings),
             created=then,
-            modified=then,
             severity=severity,
             code=code,
             message=message,
             path=path,
             meta='{"rule": "plausibility"}',
-            ruleset_assertion_id=None,
             validation_run_id=run.run_id,
             validation_step_run_id=step_run_id,
         )
@@ -215,11 +203,9 @@ def add_step_summary(
     step_run_id, step = step_run
     errors, warnings, infos = counts_by_severity(count)
     then = chunk.moments.at(ended)
-    chunk.add(
+    chunk.add_numbered(
         step_run_summaries,
-        id=chunk.number(step_run_summaries),
         created=then,
-        modified=then,
         step_name=step.name,
         step_order=step.order,
         status=status,

@@ -47,7 +47,7 @@ def add_submission(
     if is_file and not origin.purged:
         path = f"submissions/{chunk.moments.month(created)}/{submission_id}.idf"
         chunk.file(f"private/{path}", content)
-    purged = None if story.purged is None else at(story.purged)
+    purged = at(story.purged)
     chunk.add(
         submissions,
         created=at(created),
@@ -62,7 +62,7 @@ def add_submission(
         checksum_sha256=checksum,
         metadata="{}" if purged else METADATA,
         retention_policy=story.policy,
-        expires_at=None if story.expires is None else at(story.expires),
+        expires_at=at(story.expires),
         content_purged_at=purged,
         latest_run_id=run_id,
         org_id=workflow.org_id,
@@ -98,60 +98,37 @@ def _add_runs(chunk: Chunk, origin: Origin, case: Case, story: Story) -> tuple[i
 
 
 def _add_port_file(chunk: Chunk, origin: Origin, created: int, purged: int | None) -> None:
-    """Add the weather file that goes to one step's port."""
-    then = chunk.moments.at(created)
-    step = origin.workflow.steps[1]
-    number = chunk.number(input_files)
-    if purged is None:
+    """Add the weather file that goes to the port of a step; a purge leaves its row."""
+    then, gone = chunk.moments.at(created), chunk.moments.at(purged)
+    path = f"submission_inputs/{chunk.moments.month(created)}/{origin.submission_id}.epw"
+    chunk.add_numbered(
+        input_files,
+        created=then,
+        modified=gone or then,
+        port_key="weather",
+        input_file="" if gone else path,
+        original_filename="" if gone else "harbour.epw",
+        content_type="" if gone else "text/plain",
+        size_bytes=len(WEATHER),
+        checksum_sha256=WEATHER_HASH,
+        file_purged_at=gone,
+        metadata="{}" if gone else PORT_METADATA,
+        submission_id=origin.submission_id,
+        workflow_step_id=origin.workflow.steps[1].id,
+    )
+    if gone is None:
         chunk.tally["port_files_kept"] += 1
-        path = f"submission_inputs/{chunk.moments.month(created)}/{origin.submission_id}.epw"
-        chunk.add(
-            input_files,
-            id=number,
-            created=then,
-            modified=then,
-            port_key="weather",
-            input_file=path,
-            original_filename="harbour.epw",
-            content_type="text/plain",
-            size_bytes=len(WEATHER),
-            checksum_sha256=WEATHER_HASH,
-            file_purged_at=None,
-            metadata=PORT_METADATA,
-            submission_id=origin.submission_id,
-            workflow_step_id=step.id,
-        )
         chunk.file(f"private/{path}", WEATHER)
-    else:
-        gone = chunk.moments.at(purged)
-        chunk.add(
-            input_files,
-            id=number,
-            created=then,
-            modified=gone,
-            port_key="weather",
-            input_file="",
-            original_filename="",
-            content_type="",
-            size_bytes=len(WEATHER),
-            checksum_sha256=WEATHER_HASH,
-            file_purged_at=gone,
-            metadata="{}",
-            submission_id=origin.submission_id,
-            workflow_step_id=step.id,
-        )
 
 
 def _add_purge_retry(chunk: Chunk, submission_id: str) -> None:
     """Queue a purge: a new one that is due, or one that failed and waits for its next attempt."""
     draw, at = chunk.draw, chunk.moments.at
-    number = chunk.number(purge_retries)
     if draw.happens(FAILED_PURGE_SHARE):
         chunk.tally["purge_retries_later"] += 1
         tried = -draw.between(1, HOUR // 2)
-        chunk.add(
+        chunk.add_numbered(
             purge_retries,
-            id=number,
             created_at=at(-DAY),
             last_attempt_at=at(tried),
             next_retry_at=at(tried + HOUR),
@@ -162,13 +139,10 @@ def _add_purge_retry(chunk: Chunk, submission_id: str) -> None:
     else:
         chunk.tally["purge_retries_due"] += 1
         queued = at(-draw.between(0, HOUR))
-        chunk.add(
+        chunk.add_numbered(
             purge_retries,
-            id=number,
             created_at=queued,
-            last_attempt_at=None,
             next_retry_at=queued,
             attempt_count=0,
-            last_error="",
             submission_id=submission_id,
         )

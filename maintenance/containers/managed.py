@@ -49,8 +49,8 @@ def from_list(entry: Mapping[str, Any]) -> ManagedContainer:
     return ManagedContainer(
         id=entry["Id"],
         name=names[0].lstrip("/"),
-        labels=entry.get("Labels") or {},
-        created=datetime.fromtimestamp(entry["Created"], UTC),
+        labels=_labels(entry),
+        created=_time(entry["Created"]),
         state=entry["State"],
     )
 
@@ -60,7 +60,21 @@ def from_inspection(entry: Mapping[str, Any]) -> ManagedContainer:
     return ManagedContainer(
         id=entry["Id"],
         name=entry["Name"].lstrip("/"),
-        labels=entry["Config"].get("Labels") or {},
+        labels=_labels(entry["Config"]),
         created=datetime.fromisoformat(entry["Created"]).astimezone(UTC),
         state=entry["State"]["Status"],
     )
+
+
+def _labels(entry: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the labels; one without a value counts as missing."""
+    labels = entry.get("Labels") or {}
+    return {name: str(value) for name, value in labels.items() if value is not None}
+
+
+def _time(seconds: float) -> datetime:
+    """Return a Unix time; one that Python cannot hold never makes a container old."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError, ValueError):
+        return datetime.max.replace(tzinfo=UTC)

@@ -1,8 +1,9 @@
 """One delete pass over the rows that are due: range after range, then what was passed over.
 
 A range is deleted by one plain DELETE in a transaction of its own. When the DELETE exceeds the
-lock time-out or its time limit, it is retried at half the size and with SKIP LOCKED: locked rows
-stay, and their range is noted for a second visit at the end of the pass.
+lock time-out or its time limit, or is refused, it is retried at half the size and with SKIP LOCKED:
+locked rows stay, and their range is noted for a second visit at the end of the pass. A range that
+still fails is bisected down to the rows that the database does not delete (tasks/expiry/bisection).
 
 The pass ends with the noted ranges and, after a block scan, with a short check for rows that an
 UPDATE has moved to blocks that were already scanned. That check reads the dead rows of the pass, so
@@ -12,41 +13,45 @@ its time is limited; the next run finds what it misses.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from maintenance.database import transaction
-from maintenance.errors import TransientDatabaseError
+from maintenance.errors import DatabaseError
+from maintenance.guard import check_held
 from maintenance.report import BatchResult
 from maintenance.settings import Settings
 from tasks.batching.slices import Batch
+from tasks.expiry.bisection import Left, bisect
 from tasks.expiry.planner import Span, plan
-from tasks.expiry.ranges import BlockRange, BlockScan, Due, Range, Scan
+from tasks.expiry.ranges import BlockScan, Due, Range, Scan
 from tasks.expiry.statements import (
+    as_datetime,
     count_due,
     delete_due,
+    delete_range_unlocked,
     delete_unlocked,
+    failed_by_rows,
     is_gone,
     prepare,
     row_limit,
-    timed_out,
 )
 from tasks.expiry.throttle import Health, OwnTimeSizer, Throttle
 
 MAX_NOTED_RANGES = 100
 """Ranges with locked rows that are visited again; locked rows of others wait for the next run."""
 
-FIRST_ROWS = 1_000
-FIRST_BLOCKS = 40
-"""Size of a run's first batch; it at most doubles from batch to batch."""
-
 MAX_ATTEMPTS = 5
-"""Attempts at a batch that exceeds a time-out, each at half the size; then the slice fails."""
+"""Attempts at a batch that exceeds a time-out or is refused, each at half the size of the one
+before; then the range is bisected."""
 
 TIME_LIMIT_FACTOR = 40
 """Time limit of a batch, in multiples of its target time."""
+
+MAX_STATEMENT_SECONDS = 1.0
+"""The guard is checked between statements, so none may take longer than this."""
 
 MOVED_CHECK_SHARE = 0.03
 """Time limit of the check for moved rows, as a share of the time of all batches before it."""
@@ -54,19 +59,6 @@ MOVED_CHECK_MIN_SECONDS = 0.05
 MOVED_CHECK_ROWS = 1_000
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Left:
-    """Rows left behind because they were locked: their number, and the oldest one's time."""
-
-    rows: int = 0
-    oldest: datetime | None = None
-
-    def __add__(self, other: "Left") -> "Left":
-        """Add the rows of another range."""
-        oldest = min(filter(None, (self.oldest, other.oldest)), default=None)
-        return Left(self.rows + other.rows, oldest)
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ class Progress:
         max_size: most rows or blocks of a batch.
         size: rows or blocks of the next batch.
         noted: ranges with locked rows, to be visited again.
-        left: rows that were still locked at the second visit.
+        left: rows that were still locked at the second visit, or that failed.
         check_moved: whether rows may have moved to blocks that were already scanned.
         scan_seconds: time of all batches of the scan, without pauses.
         span: the oldest and newest time that were due at the start.
@@ -118,25 +110,38 @@ def begin(engine: Engine, due: Due, batch_rows: int) -> Progress:
         DatabaseError: the database did not answer.
     """
     with transaction(engine, read_only=True) as connection:
-        scan, max_size, span = plan(connection, due, batch_rows)
-    by_blocks = isinstance(scan, BlockScan)
-    size = min(max_size, FIRST_BLOCKS if by_blocks else FIRST_ROWS)
-    return Progress(scan, max_size, size, check_moved=by_blocks, span=span)
+        chosen = plan(connection, due, batch_rows)
+    return Progress(
+        chosen.scan,
+        chosen.max_size,
+        chosen.first_size,
+        check_moved=isinstance(chosen.scan, BlockScan),
+        span=chosen.span,
+    )
 
 
 class DeletePass:
     """The batches of one slice."""
 
     def __init__(
-        self, engine: Engine, due: Due, start: Progress, throttle: Throttle, current: Settings
+        self,
+        engine: Engine,
+        job: str,
+        due: Due,
+        start: Progress,
+        throttle: Throttle,
+        current: Settings,
     ) -> None:
-        """Continue the pass where the previous slice ended."""
+        """Continue the pass of a job where the previous slice ended."""
         target_seconds = current.delete_batch_seconds
         self._engine = engine
+        self._job = job
         self._due = due
         self._start = start
         self._limit_seconds = min(
-            TIME_LIMIT_FACTOR * target_seconds, current.statement_timeout_seconds
+            TIME_LIMIT_FACTOR * target_seconds,
+            current.statement_timeout_seconds,
+            MAX_STATEMENT_SECONDS,
         )
         self._throttle = throttle
         self.sizer = OwnTimeSizer(start.max_size, target_seconds, start.size)
@@ -145,7 +150,7 @@ class DeletePass:
         """Do the next batch, and pause after it.
 
         Raises:
-            DatabaseError: the batch failed, even at a fraction of its size.
+            DatabaseError: the batch failed, and not because of its rows.
         """
         progress = progress or self._start
         if not self._throttle.may_continue():
@@ -168,8 +173,11 @@ class DeletePass:
     def _next_range(self, progress: Progress, scan: Scan) -> tuple[BatchResult, Progress]:
         for attempt in range(MAX_ATTEMPTS):
             started = time.monotonic()
-            deleted = self._try(scan, wait=attempt == 0, last=attempt + 1 == MAX_ATTEMPTS)
-            if deleted is None:
+            try:
+                deleted = self._transaction(partial(self._delete, scan=scan, wait=attempt == 0))
+            except DatabaseError as error:
+                if not failed_by_rows(error):
+                    raise
                 self.sizer.collided()
                 continue
             seconds = time.monotonic() - started
@@ -180,16 +188,9 @@ class DeletePass:
             if deleted.noted and len(after.noted) < MAX_NOTED_RANGES:
                 after = replace(after, noted=(*after.noted, deleted.rows))
             return deleted.result, after
-        raise AssertionError  # the last attempt returns or raises
-
-    def _try(self, scan: Scan, *, wait: bool, last: bool) -> Deletion | None:
-        """Delete the next range; None when a time-out ended it and it may be retried."""
-        try:
-            return self._transaction(lambda connection: self._delete(connection, scan, wait=wait))
-        except TransientDatabaseError as error:
-            if last or not timed_out(error):
-                raise
-            return None
+        step = self._transaction(lambda c: scan.step(c, self._due, self.sizer.size))
+        result, left = bisect(self._transaction, self._due, step.rows)
+        return result, replace(progress, scan=step.following, left=progress.left + left)
 
     def _delete(self, connection: Connection, scan: Scan, *, wait: bool) -> Deletion:
         step = scan.step(connection, self._due, self.sizer.size)
@@ -197,27 +198,25 @@ class DeletePass:
         if wait and limit is None:
             result = delete_due(connection, self._due, step.rows)
             return Deletion(result, step.rows, step.following, noted=False)
-        result = self._delete_unlocked(connection, step.rows)
+        result = delete_range_unlocked(connection, self._due, step.rows)
         if limit is not None and result.done == limit:
             return Deletion(result, step.rows, scan, noted=False)
         return Deletion(result, step.rows, step.following, noted=True)
-
-    def _delete_unlocked(self, connection: Connection, rows: Range) -> BatchResult:
-        result = delete_unlocked(connection, self._due, rows.scope(self._due), row_limit(rows))
-        if isinstance(rows, BlockRange):
-            # The times of one block range say nothing about those of the others.
-            result.oldest = result.newest = None
-        return result
 
     def _noted_range(self, progress: Progress) -> tuple[BatchResult, Progress]:
         rows, *others = progress.noted
 
         def second_visit(connection: Connection) -> tuple[BatchResult, Left]:
-            result = self._delete_unlocked(connection, rows)
+            result = delete_range_unlocked(connection, self._due, rows)
             return result, Left(*count_due(connection, self._due, rows))
 
-        result, left = self._transaction(second_visit)
-        result.deferred = left.rows
+        try:
+            result, left = self._transaction(second_visit)
+            result.deferred = left.rows
+        except DatabaseError as error:
+            if not failed_by_rows(error):
+                raise
+            result, left = bisect(self._transaction, self._due, rows)
         return result, replace(progress, noted=tuple(others), left=progress.left + left)
 
     def _moved_rows(self, progress: Progress) -> tuple[BatchResult, Progress]:
@@ -233,22 +232,22 @@ class DeletePass:
 
         try:
             result = self._transaction(delete_oldest)
-        except TransientDatabaseError as error:
-            if not timed_out(error):
+        except DatabaseError as error:
+            if not failed_by_rows(error):
                 raise
             result = BatchResult()
         more = result.done == MOVED_CHECK_ROWS
 
-        def deleted_times(connection: Connection) -> list[datetime | None]:
-            return [
-                moment if is_gone(connection, self._due, moment) else None
-                for moment in progress.span
-            ]
+        def gone(connection: Connection, time: str | None) -> str | None:
+            return time if time and is_gone(connection, self._due, time) else None
 
-        result.oldest, result.newest = self._transaction(deleted_times)
+        for name, moment in zip(("oldest", "newest"), progress.span, strict=True):
+            deleted = self._transaction(partial(gone, time=moment))
+            setattr(result, name, as_datetime(deleted))
         return result, replace(progress, check_moved=more)
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
+        check_held(self._job)
         with transaction(self._engine) as connection:
             prepare(connection, self._limit_seconds)
             return work(connection)

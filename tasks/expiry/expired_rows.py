@@ -18,10 +18,18 @@ from maintenance.indexes import missing_indexes
 from maintenance.report import Overdue
 from maintenance.settings import settings
 from tasks.batching.slices import Batch, Slice, work_slice
-from tasks.expiry.delete_pass import DeletePass, Left, Progress, begin
+from tasks.expiry.bisection import Left
+from tasks.expiry.delete_pass import DeletePass, Progress, begin
 from tasks.expiry.planner import estimated_rows
 from tasks.expiry.ranges import Due, TimeScan
-from tasks.expiry.statements import count_due, flush_commits, limit_statements, preview, timed_out
+from tasks.expiry.statements import (
+    as_datetime,
+    count_due,
+    flush_commits,
+    limit_statements,
+    preview,
+    timed_out,
+)
 from tasks.expiry.throttle import OwnTimeSizer, Throttle
 from tasks.retrying import TASK_OPTIONS
 
@@ -96,7 +104,7 @@ def delete_expired(
         return Slice(start, exhausted=True)
     table, pause_seconds = options.expiring.table.name, current.delete_pause_seconds
     throttle = Throttle(engine, table, share, pause_seconds, start.health)
-    work = DeletePass(engine, due, start, throttle, current)
+    work = DeletePass(engine, options.job, due, start, throttle, current)
     done = work_slice(work.batch, start, share, work.sizer)
     if done.result.done:
         try:
@@ -177,7 +185,7 @@ def _count(engine: Engine, due: Due, reached: Progress) -> Left:
 def _estimate(engine: Engine, cutoff: Cutoff, due: Due, reached: Progress) -> Overdue:
     with transaction(engine, read_only=True) as connection:
         rows = round(estimated_rows(connection, due))
-    oldest = reached.scan.since if isinstance(reached.scan, TimeScan) else None
+    oldest = as_datetime(reached.scan.since) if isinstance(reached.scan, TimeScan) else None
     return Overdue(rows=rows, oldest_age_seconds=_age(cutoff, oldest), estimated=True)
 
 

@@ -7,7 +7,6 @@ a block scan reads many blocks without any.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Connection, select
 from sqlalchemy import text as sql
@@ -36,8 +35,29 @@ FACTS = sql(
 )
 
 
-Span = tuple[datetime | None, datetime | None]
-"""The oldest and the newest time of the rows that are due."""
+FIRST_ROWS = 1_000
+MIN_FIRST_BLOCKS = 40
+"""Size of a run's first batch; it at most doubles from batch to batch."""
+
+Span = tuple[str | None, str | None]
+"""The oldest and the newest time of the rows that are due, as PostgreSQL's text."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a pass scans the table.
+
+    Attributes:
+        scan: where it starts; None when nothing is due.
+        max_size: most rows or blocks of a batch.
+        first_size: rows or blocks of the first batch.
+        span: the oldest and newest time that are due.
+    """
+
+    scan: Scan | None
+    max_size: int
+    first_size: int
+    span: Span
 
 
 @dataclass(frozen=True)
@@ -98,18 +118,21 @@ def estimated_rows(connection: Connection, due: Due) -> float:
     return rows
 
 
-def plan(connection: Connection, due: Due, batch_rows: int) -> tuple[Scan | None, int, Span]:
-    """Return the scan of a pass, the most rows or blocks of its batches, and its span of times.
+def plan(connection: Connection, due: Due, batch_rows: int) -> Plan:
+    """Choose the scan of a pass.
 
-    The scan is None when nothing is due. A time scan starts at the oldest row, so that no batch
-    has to pass the dead index entries of earlier runs.
+    A time scan starts at the oldest row, so that no batch has to pass the dead index entries of
+    earlier runs.
     """
     facts = facts_of(connection, due)
     span = time_span(connection, due, due.scope) if facts.indexed else (None, None)
     oldest, _ = span
-    if facts.indexed and oldest is None:
-        return None, batch_rows, span
-    if oldest is None or facts.by_blocks(batch_rows):
-        scan = BlockScan(0, facts.blocks) if facts.blocks else None
-        return scan, facts.blocks_of(batch_rows), span
-    return TimeScan(oldest), batch_rows, span
+    by_blocks = not facts.indexed or (oldest is not None and facts.by_blocks(batch_rows))
+    if not by_blocks:
+        scan = None if oldest is None else TimeScan(oldest)
+        return Plan(scan, batch_rows, min(batch_rows, FIRST_ROWS), span)
+    max_blocks = facts.blocks_of(batch_rows)
+    first_blocks = min(max_blocks, max(MIN_FIRST_BLOCKS, facts.blocks_of(FIRST_ROWS)))
+    return Plan(
+        BlockScan(0, facts.blocks) if facts.blocks else None, max_blocks, first_blocks, span
+    )

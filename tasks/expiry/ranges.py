@@ -7,17 +7,33 @@ A block scan takes ranges of heap blocks. It reads the whole table once, and eac
 
 Both advance with every range, so deleted rows are not read again, even while an old snapshot keeps
 PostgreSQL from removing them. docs/decisions/0004 has the measurements.
+
+Times are carried as PostgreSQL's own text, because some (-infinity, years BC) do not fit into
+Python's datetime.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, select, text, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    Text,
+    and_,
+    cast,
+    literal,
+    select,
+    text,
+    true,
+)
 
 from maintenance.expiring import ExpiringTable
 
-TICK = timedelta(microseconds=1)
-"""The resolution of PostgreSQL's times."""
+
+def moment(time: str) -> ColumnElement[datetime]:
+    """Return a time as an SQL expression."""
+    return cast(literal(time), DateTime(timezone=True))
 
 
 @dataclass(frozen=True)
@@ -36,16 +52,28 @@ class Due:
 
 @dataclass(frozen=True)
 class TimeRange:
-    """Rows with `since <= time < until`; with `max_rows`, at most that many of them at once."""
+    """Rows with `since <= time < until`; `after` excludes `since`, and None means no bound."""
 
-    since: datetime
-    until: datetime
-    max_rows: int | None = None
+    since: str | None
+    until: str | None
+    after: bool = False
 
     def scope(self, due: Due) -> ColumnElement[bool]:
         """Return which rows of the table are due and in the range."""
-        column = due.expiring.time
-        return and_(column >= self.since, column < self.until, due.scope)
+        until = true() if self.until is None else due.expiring.time < moment(self.until)
+        return and_(_start(due, self.since, after=self.after), until, due.scope)
+
+
+@dataclass(frozen=True)
+class EqualTime:
+    """Rows that share one time; at most `max_rows` of them are deleted at once."""
+
+    time: str
+    max_rows: int
+
+    def scope(self, due: Due) -> ColumnElement[bool]:
+        """Return which rows of the table are due and have this time."""
+        return and_(due.expiring.time == moment(self.time), due.scope)
 
 
 @dataclass(frozen=True)
@@ -65,7 +93,7 @@ class BlockRange:
         )
 
 
-Range = TimeRange | BlockRange
+Range = TimeRange | EqualTime | BlockRange
 
 
 @dataclass(frozen=True)
@@ -78,27 +106,30 @@ class Step:
 
 @dataclass(frozen=True)
 class TimeScan:
-    """A scan in the order of time that has reached `since`."""
+    """A scan in the order of time that has reached `since`, or with `after` has passed it."""
 
-    since: datetime
+    since: str | None
+    after: bool = False
 
     def step(self, connection: Connection, due: Due, rows: int) -> Step:
         """Return the range of the next `rows` rows; only the index is read."""
         column = due.expiring.time
-        ahead = select(column).where(column >= self.since, column < due.limit)
-        edge: datetime | None = connection.execute(
+        ahead = select(cast(column, Text)).where(
+            _start(due, self.since, after=self.after), column < due.limit
+        )
+        edge: str | None = connection.execute(
             ahead.order_by(column).offset(rows).limit(1)
         ).scalar_one_or_none()
         if edge is None:
-            return Step(TimeRange(self.since, due.limit), None)
-        if edge > self.since:
-            return Step(TimeRange(self.since, edge), TimeScan(edge))
+            return Step(TimeRange(self.since, None, self.after), None)
+        if edge != self.since:
+            return Step(TimeRange(self.since, edge, self.after), TimeScan(edge))
         # More rows than a batch may have share one time: they are deleted in several batches.
-        return Step(TimeRange(self.since, self.since + TICK, rows), TimeScan(self.since + TICK))
+        return Step(EqualTime(edge, rows), TimeScan(edge, after=True))
 
-    def rest(self, _connection: Connection, due: Due) -> Range:
+    def rest(self, _connection: Connection, _due: Due) -> Range:
         """Return everything that the scan has not reached."""
-        return TimeRange(self.since, due.limit)
+        return TimeRange(self.since, None, self.after)
 
 
 @dataclass(frozen=True)
@@ -127,6 +158,13 @@ class BlockScan:
 
 
 Scan = TimeScan | BlockScan
+
+
+def _start(due: Due, since: str | None, *, after: bool) -> ColumnElement[bool]:
+    if since is None:
+        return true()
+    column = due.expiring.time
+    return column > moment(since) if after else column >= moment(since)
 
 
 def block_count(connection: Connection, due: Due) -> int:

@@ -1,12 +1,16 @@
 """The statements that delete, count and find rows that are due."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from sqlalchemy import (
     ColumnClause,
     ColumnElement,
     Connection,
+    Text,
+    and_,
     any_,
+    cast,
     delete,
     func,
     literal,
@@ -16,9 +20,9 @@ from sqlalchemy import (
 from sqlalchemy import text as sql
 
 from maintenance.database import milliseconds
-from maintenance.errors import LockTimeout, TransientDatabaseError
+from maintenance.errors import DatabaseError, LockTimeout, RowRefused
 from maintenance.report import BatchResult
-from tasks.expiry.ranges import Due, Range, TimeRange
+from tasks.expiry.ranges import BlockRange, Due, EqualTime, Range, moment
 
 LOCK_TIMEOUT_SECONDS = 0.05
 """How long a DELETE waits for a locked row before the batch is retried with SKIP LOCKED."""
@@ -53,9 +57,14 @@ def flush_commits(connection: Connection) -> None:
     connection.execute(sql("SELECT pg_logical_emit_message(true, 'validibot-maintenance', '')"))
 
 
-def timed_out(error: TransientDatabaseError) -> bool:
+def timed_out(error: DatabaseError) -> bool:
     """Return whether the lock time-out or the statement time-out ended a statement."""
     return isinstance(error, LockTimeout) or str(error).startswith("QueryCanceled:")
+
+
+def failed_by_rows(error: DatabaseError) -> bool:
+    """Return whether fewer rows may succeed: a time-out, or a row that the database refused."""
+    return isinstance(error, RowRefused) or timed_out(error)
 
 
 def delete_due(connection: Connection, due: Due, rows: Range) -> BatchResult:
@@ -68,7 +77,7 @@ def delete_due(connection: Connection, due: Due, rows: Range) -> BatchResult:
         DBAPIError: a row was locked for too long, or any other failure.
     """
     oldest, newest = None, None
-    if isinstance(rows, TimeRange):
+    if not isinstance(rows, BlockRange):
         oldest, newest = time_span(connection, due, rows.scope(due))
     statement = delete(due.expiring.table).where(rows.scope(due))
     return _result(due, connection.execute(statement).rowcount, oldest, newest)
@@ -76,10 +85,10 @@ def delete_due(connection: Connection, due: Due, rows: Range) -> BatchResult:
 
 def time_span(
     connection: Connection, due: Due, scope: ColumnElement[bool]
-) -> tuple[datetime | None, datetime | None]:
+) -> tuple[str | None, str | None]:
     """Return the oldest and newest time in scope, by two index lookups."""
     column = due.expiring.time
-    first = select(column).where(scope).limit(1)
+    first = select(cast(column, Text)).where(scope).limit(1)
     query = select(
         first.order_by(column).scalar_subquery(), first.order_by(column.desc()).scalar_subquery()
     )
@@ -87,10 +96,10 @@ def time_span(
     return oldest, newest
 
 
-def is_gone(connection: Connection, due: Due, moment: datetime | None) -> bool:
+def is_gone(connection: Connection, due: Due, time: str) -> bool:
     """Return whether no row that is due has this time."""
-    at = select(literal(1)).where(due.scope, due.expiring.time == moment)
-    return moment is not None and connection.execute(at.limit(1)).first() is None
+    at = select(literal(1)).where(due.scope, due.expiring.time == moment(time))
+    return connection.execute(at.limit(1)).first() is None
 
 
 def delete_unlocked(
@@ -98,12 +107,13 @@ def delete_unlocked(
 ) -> BatchResult:
     """Delete the rows in scope that are not locked, without waiting; with a limit, the oldest.
 
-    The rows are claimed first, and deleted by their ctid while the claim is held.
+    The rows are claimed first, and deleted by their ctid while the claim is held. Their scope is
+    part of the DELETE, too: a ctid is unique within one physical table only, and must never match a
+    row of a partition or child table that is not due.
     """
     table, column = due.expiring.table, due.expiring.time
-    ctid: ColumnClause[object] = literal_column(f"{table.name}.ctid")
     claim = (
-        select(ctid)
+        select(ctid_of(due))
         .select_from(table)
         .where(scope)
         .limit(max_rows)
@@ -111,10 +121,36 @@ def delete_unlocked(
     )
     if max_rows is not None:
         claim = claim.order_by(column)
-    claimed = delete(table).where(ctid == any_(func.array(claim.scalar_subquery())))
-    gone = claimed.returning(column.label("time")).cte("gone")
-    query = select(func.count(), func.min(gone.c.time), func.max(gone.c.time))
+    claimed = ctid_of(due) == any_(func.array(claim.scalar_subquery()))
+    gone = delete(table).where(claimed, scope).returning(column.label("time")).cte("gone")
+    query = select(func.count(), *_extremes(gone.c.time))
     return _result(due, *connection.execute(query).one())
+
+
+def delete_range_unlocked(connection: Connection, due: Due, rows: Range) -> BatchResult:
+    """Delete the rows of a range that are not locked, without waiting."""
+    result = delete_unlocked(connection, due, rows.scope(due), row_limit(rows))
+    if isinstance(rows, BlockRange):
+        # The times of one block range say nothing about those of the others.
+        result.oldest = result.newest = None
+    return result
+
+
+def ctids(connection: Connection, due: Due, rows: Range) -> Sequence[str]:
+    """Return the ctids of the rows of a range that are due, at most `row_limit` of them."""
+    query = select(cast(ctid_of(due), Text)).where(rows.scope(due)).limit(row_limit(rows))
+    return connection.execute(query).scalars().all()
+
+
+def with_ctids(due: Due, places: Sequence[str]) -> ColumnElement[bool]:
+    """Return whether a row is due and has one of these ctids."""
+    listed = sql("(ARRAY(SELECT CAST(unnest(CAST(:ctids AS text[])) AS tid)))")
+    return and_(ctid_of(due) == any_(listed.bindparams(ctids=list(places))), due.scope)
+
+
+def ctid_of(due: Due) -> ColumnClause[object]:
+    """Return the ctid column of the table."""
+    return literal_column(f"{due.expiring.table.name}.ctid")
 
 
 def count_due(connection: Connection, due: Due, rows: Range) -> tuple[int, datetime | None]:
@@ -125,8 +161,7 @@ def count_due(connection: Connection, due: Due, rows: Range) -> tuple[int, datet
 
 def preview(connection: Connection, due: Due, rows: Range) -> BatchResult:
     """Return the result of deleting a range, with `done` 0."""
-    column = due.expiring.time
-    query = select(func.count(), func.min(column), func.max(column)).where(rows.scope(due))
+    query = select(func.count(), *_extremes(due.expiring.time)).where(rows.scope(due))
     result = _result(due, *connection.execute(query).one())
     result.done = 0
     return result
@@ -134,12 +169,28 @@ def preview(connection: Connection, due: Due, rows: Range) -> BatchResult:
 
 def row_limit(rows: Range) -> int | None:
     """Return how many rows of a range may be deleted at once; None for all."""
-    return rows.max_rows if isinstance(rows, TimeRange) else None
+    return rows.max_rows if isinstance(rows, EqualTime) else None
 
 
-def _result(due: Due, rows: int, oldest: datetime | None, newest: datetime | None) -> BatchResult:
+def as_datetime(time: str | None) -> datetime | None:
+    """Return a due time; one before year 1, which Python cannot hold, becomes year 1."""
+    if time is None:
+        return None
+    try:
+        return datetime.fromisoformat(time)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _extremes(time: ColumnElement[datetime]) -> tuple[ColumnElement[str], ColumnElement[str]]:
+    return cast(func.min(time), Text), cast(func.max(time), Text)
+
+
+def _result(due: Due, rows: int, oldest: str | None, newest: str | None) -> BatchResult:
     if not rows:
         return BatchResult()
-    result = BatchResult(selected=rows, done=rows, oldest=oldest, newest=newest)
+    result = BatchResult(
+        selected=rows, done=rows, oldest=as_datetime(oldest), newest=as_datetime(newest)
+    )
     result.rows_by_table[due.expiring.table.name] = rows
     return result

@@ -110,6 +110,7 @@ def counts(output: str, label: str) -> tuple[int, int]:
     return before, after
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_once_purges_what_is_expired_leaves_the_rest_and_leaves_no_process(
     start: Callable[..., Demo], directory: Path
@@ -146,6 +147,7 @@ def test_once_purges_what_is_expired_leaves_the_rest_and_leaves_no_process(
         assert f"{found[1]} of {found[1]} done" in output
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_after_a_kill_the_next_demo_starts_fresh_and_ctrl_c_ends_it(
     start: Callable[..., Demo], directory: Path
@@ -171,6 +173,7 @@ def test_after_a_kill_the_next_demo_starts_fresh_and_ctrl_c_ends_it(
     assert processes_of(directory) == set()
 
 
+@pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "moment"),
@@ -186,6 +189,7 @@ def test_a_signal_while_it_starts_ends_it_with_one_line(
     assert processes_of(directory) == set()
 
 
+@pytest.mark.server
 def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "precious"
     folder.mkdir()

@@ -20,6 +20,7 @@ from tests.support.prefect_server import (
 )
 
 SETTLED_SECONDS = 60
+QUIET_SECONDS = 30
 SCHEDULER = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2"}
 """After an edit Prefect makes new runs within a minute; the tests do not wait so long."""
 
@@ -44,6 +45,29 @@ def restored(deployed: PrefectServer) -> Iterator[PrefectServer]:
     """The same for tests that edit what was deployed: afterwards all is as it was."""
     yield deployed
     as_it_was(deployed)
+
+
+@pytest.fixture
+def quiet_server(deployed_server: PrefectServer) -> Iterator[PrefectServer]:
+    """A server that starts no runs by itself: one might come before the run of a test."""
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+
+    def quiet() -> bool:
+        # The scheduler may have been at work on what was just switched off.
+        waiting = ask(deployed_server, "POST", "/flow_runs/filter", scheduled)
+        coming = [one["id"] for one in waiting if one["auto_scheduled"]]
+        for one in coming:
+            ask(deployed_server, "DELETE", f"/flow_runs/{one}")
+        return not coming
+
+    try:
+        for job in JOBS:
+            edit_schedule(deployed_server, job, {"active": False})
+        wait_until(quiet, QUIET_SECONDS, "the end of coming runs", [])
+        yield deployed_server
+    finally:
+        for job in JOBS:
+            edit_schedule(deployed_server, job, {"active": True})
 
 
 def as_it_was(server: PrefectServer) -> None:

@@ -28,7 +28,12 @@ from maintenance.settings import Settings
 from tests.support.prefect_server import ask, deployed_prefect, deployments
 from tests.support.validibot import DAY, NOW, Validibot
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("timing"),
+]
 
 CLEAR = f"clear-sessions/{DEPLOYMENT}"
 KEYS = f"cleanup-idempotency-keys/{DEPLOYMENT}"

@@ -30,7 +30,12 @@ from tests.support.prefect_database import PrefectDatabase, prefect_database
 from tests.support.prefect_server import ask, deployed_prefect, deployments, edit_schedule
 from tests.support.validibot import DAY, NOW, Validibot
 
-pytestmark = [pytest.mark.system_postgres, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.xdist_group("timing"),
+]
 
 CLEAR = "clear-sessions"
 RECEIPTS = "cleanup-callback-receipts"

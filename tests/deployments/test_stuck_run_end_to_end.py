@@ -10,45 +10,19 @@ import pytest
 
 from demo.environment import clean_environment
 from demo.ports import free_port
-from demo.processes import Child, start_child, wait_until
+from demo.processes import Child, start_child
 from demo.runs import run_deployment
 from demo.servers import PrefectServer
 from deployments.worker import worker_command
-from flows.jobs import JOBS
 from maintenance import schema
 from maintenance.settings import Settings
 from tests.support.docker_engine import Containers
-from tests.support.prefect_server import ask, edit_schedule
 from tests.support.validibot import Validibot
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(400)]
 
 HOUR = timedelta(hours=1)
 DEPLOYMENT = "cleanup-stuck-runs/default"
-QUIET_SECONDS = 30
-
-
-@pytest.fixture
-def quiet_server(deployed_server: PrefectServer) -> Iterator[PrefectServer]:
-    """A server that starts no runs by itself: one might come before the run of a test."""
-    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-
-    def quiet() -> bool:
-        # The scheduler may have been at work on what was just switched off.
-        waiting = ask(deployed_server, "POST", "/flow_runs/filter", scheduled)
-        coming = [one["id"] for one in waiting if one["auto_scheduled"]]
-        for one in coming:
-            ask(deployed_server, "DELETE", f"/flow_runs/{one}")
-        return not coming
-
-    try:
-        for job in JOBS:
-            edit_schedule(deployed_server, job, {"active": False})
-        wait_until(quiet, QUIET_SECONDS, "the end of coming runs", [])
-        yield deployed_server
-    finally:
-        for job in JOBS:
-            edit_schedule(deployed_server, job, {"active": True})
 
 
 @pytest.fixture

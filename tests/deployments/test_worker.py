@@ -188,7 +188,7 @@ def test_a_server_that_is_away_is_a_warning_and_the_worker_starts(
     wait_for(lambda: "deployments.serving" in worker.command())
     assert worker.errors.read_text() == (
         "python -m deployments.worker: no clean-up at start:"
-        " the Prefect server cannot be asked: ConnectError\n"
+        " the Prefect server does not answer: ConnectError\n"
     )
 
 

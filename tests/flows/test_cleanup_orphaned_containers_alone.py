@@ -14,6 +14,7 @@ from flows import cleanup_orphaned_containers as module
 from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
 from flows.run.offline import without_server
 from maintenance import settings as settings_module
+from maintenance.containers.labels import RUN_ID, STARTED_AT, TIMEOUT_SECONDS
 from maintenance.database import dispose_engines
 from maintenance.errors import EngineUnavailable, ParameterError
 from maintenance.guard import guard
@@ -28,7 +29,16 @@ from tasks.orphaned_containers import (
 )
 from tasks.retrying import BACKOFF, only_transient
 from tests.support.docker_engine import Containers
-from tests.support.odd_engine import HANG, ID, closed_port, odd_engine, silent
+from tests.support.odd_engine import (
+    HANG,
+    ID,
+    INSPECTED,
+    LABELS,
+    LISTED,
+    closed_port,
+    odd_engine,
+    silent,
+)
 from tests.support.runs import attempts_of, run
 from tests.support.validibot import Validibot
 
@@ -123,6 +133,23 @@ def test_2_6_a_container_that_cannot_be_removed_is_a_failure_of_its_own(
     assert "busy" in failure.cause or "did not answer" in failure.cause
     assert report.overdue is not None
     assert report.overdue.rows == 1
+
+
+def test_10_7_one_container_with_an_odd_description_does_not_stop_the_others() -> None:
+    labels: dict[str, str | None] = {**LABELS}
+    labels |= dict.fromkeys((RUN_ID, STARTED_AT, TIMEOUT_SECONDS))
+    odd = {**LISTED, "Id": "cd" * 32, "Labels": labels, "Created": 10**18}
+    with odd_engine(GET_json=(200, [odd, LISTED])) as host:
+        report = clean_up_on(host)
+    assert (report.selected, report.done, report.failed) == (1, 1, 0)
+    assert report.warnings[0].startswith(f"container {ID[:12]} (odd): {STARTED_AT} is missing")
+
+
+def test_10_7_a_container_whose_inspection_cannot_be_read_is_a_failure_of_its_own() -> None:
+    inspected = {**INSPECTED, "Created": "0001-01-01T00:00:00+14:00"}
+    with odd_engine(GET_inspect=(200, inspected)) as host:
+        report = clean_up_on(host)
+    assert (report.selected, report.done, report.failed) == (1, 0, 1)
 
 
 def test_an_engine_that_is_lost_during_the_removal_fails_the_run() -> None:

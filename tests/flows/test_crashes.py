@@ -19,7 +19,8 @@ from flows.jobs import JOBS
 from maintenance import schema
 from maintenance.database import dispose_engines
 from maintenance.settings import DRIVER, settings
-from tests.support.crash_server import CrashServer, crash_server
+from tests.support.crash_points import choice, crash_points
+from tests.support.crash_server import NEVER, CrashServer, crash_server
 from tests.support.markers import mark_storage
 from tests.support.runs import run
 from tests.support.stuck import Hanging
@@ -218,7 +219,14 @@ def crasher() -> Iterator[CrashServer]:
         yield started
 
 
-@pytest.mark.parametrize("job", sorted(JOBS.keys() - ON_CONTAINERS))
+@pytest.mark.parametrize(
+    "job",
+    [
+        # Each in a group of its own: together they would take longer than all other files.
+        pytest.param(job, marks=pytest.mark.xdist_group(f"crashes of {job}"))
+        for job in sorted(JOBS.keys() - ON_CONTAINERS)
+    ],
+)
 def test_2_5_a_crash_at_any_point_is_completed_by_the_next_run(
     job: str, stage: Stage, crasher: CrashServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,12 +237,19 @@ def test_2_5_a_crash_at_any_point_is_completed_by_the_next_run(
         reached = crasher.crash(job=job, url=address, root=copy.root, as_of=NOW, point=point)
         return address, copy, reached
 
+    def total() -> int:
+        _, copy, reached = crashed(NEVER)
+        stage.drop(copy)
+        return len(reached)
+
     names: list[str] = []
-    with ThreadPoolExecutor(1) as ahead:  # the next crash happens while this one is looked at
-        coming = ahead.submit(crashed, 0)
-        for point in count():
+    points = crash_points(job, total)
+    point = next(points)
+    with ThreadPoolExecutor(1) as ahead:  # the next crash happens while this one is examined
+        coming = ahead.submit(crashed, point)
+        for following in points:
             address, copy, names = coming.result()
-            coming = ahead.submit(crashed, point + 1)
+            coming = ahead.submit(crashed, following)
             wait_for_sessions_to_end(copy.engine)
             stage.use(address, copy, monkeypatch)
             stage.scene.check_stamps(copy)
@@ -243,10 +258,11 @@ def test_2_5_a_crash_at_any_point_is_completed_by_the_next_run(
             if job == "process-purge-retries":
                 # What the killed run had queued is due from then on, which is after NOW.
                 run(JOBS[job].flow)
-            assert settled(copy) == undisturbed, f"after a crash before: {names[-1]}"
+            assert settled(copy) == undisturbed, f"after a crash before: {names[-1]} ({choice()})"
             stage.drop(copy)
             if len(names) <= point:
                 break
+            point = following
         stage.drop(coming.result()[1])
     # The points were real ones: statements, commits, and for a purge, files and directories.
     assert "COMMIT" in names

@@ -238,6 +238,7 @@ def completes(runs: Runs, run: str, child: Child) -> None:
     assert (found["state_type"], found["run_count"]) == ("COMPLETED", 1)
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_a_run_that_starts_while_the_server_is_down_completes_when_it_is_back(
     runs: Runs, environment: Settings, validibot: Validibot, tmp_path: Path
@@ -251,6 +252,7 @@ def test_a_run_that_starts_while_the_server_is_down_completes_when_it_is_back(
     assert validibot.rows(schema.sessions) == {}
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_a_run_whose_server_goes_away_before_its_first_connection_starts_again(
     runs: Runs, environment: Settings, validibot: Validibot, tmp_path: Path
@@ -269,6 +271,7 @@ def test_a_run_whose_server_goes_away_before_its_first_connection_starts_again(
     assert validibot.rows(schema.sessions) == {}
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_the_exit_status_is_that_of_prefects_engine(
     runs: Runs, environment: Settings, validibot: Validibot, tmp_path: Path

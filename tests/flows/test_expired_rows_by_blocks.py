@@ -7,7 +7,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, delete, text
+from sqlalchemy import URL, Engine, create_engine, delete, text
 
 from demo.embedded import EmbeddedServer
 from flows.clear_sessions import clear_sessions
@@ -19,12 +19,13 @@ from maintenance.settings import DRIVER, Settings, settings
 from tasks.expiry import expired_rows
 from tasks.expiry.delete_pass import begin
 from tasks.expiry.expired_rows import DeleteOptions, count_expired, delete_expired
-from tasks.expiry.ranges import TICK, BlockRange, BlockScan, Due, TimeRange, TimeScan
-from tests.support.crash_server import crash_server
+from tasks.expiry.ranges import BlockRange, BlockScan, Due, TimeRange, TimeScan
+from tests.support.crash_points import choice, crash_points
+from tests.support.crash_server import NEVER, crash_server
 from tests.support.hooks import at_statement
 from tests.support.runs import run
 from tests.support.sessions import block_of, change, fill_sessions, session_keys
-from tests.support.validibot import DAY, NOW
+from tests.support.validibot import DAY, NOW, TICK
 
 JOB = clear_sessions.name
 ROWS, DUE = 6_000, 5_000
@@ -235,7 +236,10 @@ def test_the_statements_of_both_scans_read_only_their_range(database: Engine) ->
     due = Due(SESSIONS, NOW)
     for rows, node in (
         (BlockRange(3, 5), "Tid Range Scan on django_session"),
-        (TimeRange(NOW - 100 * SECOND, NOW), "Scan using django_session_expire_date_a5c62663"),
+        (
+            TimeRange(str(NOW - 100 * SECOND), str(NOW)),
+            "Scan using django_session_expire_date_a5c62663",
+        ),
     ):
         statement = delete(SESSIONS.table).where(rows.scope(due))
         plan = explained(database, statement)
@@ -245,7 +249,7 @@ def test_the_statements_of_both_scans_read_only_their_range(database: Engine) ->
 
 def test_whether_a_run_is_active_is_part_of_the_statement_that_deletes(database: Engine) -> None:
     due = Due(CALLBACK_RECEIPTS, NOW)
-    for rows in (BlockRange(0, 1), TimeRange(NOW - DAY, NOW)):
+    for rows in (BlockRange(0, 1), TimeRange(str(NOW - DAY), str(NOW))):
         statement = delete(CALLBACK_RECEIPTS.table).where(rows.scope(due))
         plan = explained(database, statement)
         assert "Anti Join" in plan or "SubPlan" in plan
@@ -297,15 +301,26 @@ def test_2_5_by_blocks_a_crash_at_any_point_is_completed_by_the_next_run(
     engine.dispose()
     names: list[str] = []
     with crash_server() as crasher:
-        for point in count():
+
+        def crashed(point: int) -> tuple[URL, list[str]]:
             copy = server.create_database(f"{scene}_copy", template=scene)
             address = copy.render_as_string(hide_password=False)
-            names = crasher.crash(job=JOB, url=address, root=tmp_path, as_of=NOW, point=point)
+            order = {"job": JOB, "url": address, "root": tmp_path, "as_of": NOW}
+            return copy, crasher.crash(**order, point=point)
+
+        def total() -> int:
+            _, reached = crashed(NEVER)
+            server.drop_database(f"{scene}_copy")
+            return len(reached)
+
+        for point in crash_points(scene, total):
+            copy, names = crashed(point)
+            address = copy.render_as_string(hide_password=False)
             monkeypatch.setenv("DATABASE_URL", address)
             settings.cache_clear()
             report = run(clear_sessions, as_of=NOW)
             engine = create_engine(copy.set(drivername=DRIVER))
-            assert session_keys(engine) == kept, f"after a crash before: {names[-1]}"
+            assert session_keys(engine) == kept, f"after a crash before: {names[-1]} ({choice()})"
             assert report.failed == 0
             engine.dispose()
             dispose_engines()

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from demo.embedded import EmbeddedServer
 from maintenance.access import ACCESS, Access
-from maintenance.catalogue import check_columns
+from maintenance.catalogue import check_schema
 from maintenance.errors import SchemaMismatch
 
 PURGE = ACCESS["purge-expired-submissions"]
@@ -14,7 +14,7 @@ PURGE = ACCESS["purge-expired-submissions"]
 
 def mismatch(connection: Connection, access: Access = PURGE) -> str:
     with pytest.raises(SchemaMismatch) as caught:
-        check_columns(connection, access)
+        check_schema(connection, access)
     return str(caught.value)
 
 
@@ -26,16 +26,16 @@ def connection(database: Engine) -> Iterator[Connection]:
 
 @pytest.mark.parametrize("job", sorted(ACCESS))
 def test_the_schema_of_validibot_suits_every_job(connection: Connection, job: str) -> None:
-    check_columns(connection, ACCESS[job])
+    check_schema(connection, ACCESS[job])
     with pytest.raises(SchemaMismatch):
-        check_columns(connection, Access(select={"django_session": ("no_such_column",)}))
+        check_schema(connection, Access(select={"django_session": ("no_such_column",)}))
 
 
 def test_a_missing_table_is_named(connection: Connection) -> None:
     connection.execute(text("DROP TABLE submissions_purgeretry"))
     assert mismatch(connection) == (
         "this database is not the Validibot that the job knows: table submissions_purgeretry"
-        " missing (or not granted to this role); nothing was touched"
+        " is missing; nothing was touched"
     )
 
 
@@ -43,7 +43,7 @@ def test_a_missing_column_is_named_with_its_table(connection: Connection) -> Non
     connection.execute(
         text("ALTER TABLE submissions_submission RENAME COLUMN expires_at TO expiry")
     )
-    assert "column submissions_submission.expires_at missing" in mismatch(connection)
+    assert "column submissions_submission.expires_at is missing" in mismatch(connection)
 
 
 def test_everything_that_is_missing_is_named_at_once(connection: Connection) -> None:
@@ -56,10 +56,10 @@ def test_everything_that_is_missing_is_named_at_once(connection: Connection) -> 
     ):
         connection.execute(text(statement))
     assert mismatch(connection).split(": ")[1] == (
-        "table submissions_purgeretry, table validations_resolvedinputtrace,"
-        " column submissions_submission.expires_at, column submissions_submission.metadata,"
-        " column validations_validationrun.short_description missing (or not granted to this"
-        " role); nothing was touched"
+        "table submissions_purgeretry is missing, table validations_resolvedinputtrace is missing,"
+        " column submissions_submission.expires_at is missing,"
+        " column submissions_submission.metadata is missing,"
+        " column validations_validationrun.short_description is missing; nothing was touched"
     )
 
 
@@ -68,15 +68,17 @@ def test_a_column_that_is_only_updated_or_inserted_is_checked_too(connection: Co
         Access(select={}, update={"django_session": ("no_such",)}),
         Access(select={}, insert={"django_session": ("no_such",)}),
     ):
-        assert "column django_session.no_such missing" in mismatch(connection, access)
+        assert "column django_session.no_such is missing" in mismatch(connection, access)
 
 
 def test_a_table_that_is_only_deleted_from_is_checked_too(connection: Connection) -> None:
-    assert "table no_such missing" in mismatch(connection, Access(select={}, delete=("no_such",)))
+    assert "table no_such is missing" in mismatch(
+        connection, Access(select={}, delete=("no_such",))
+    )
 
 
 def test_system_columns_are_not_required(connection: Connection) -> None:
-    check_columns(connection, Access(select={"django_session": ("ctid", "expire_date")}))
+    check_schema(connection, Access(select={"django_session": ("ctid", "expire_date")}))
     message = mismatch(connection, Access(select={"django_session": ("ctid", "no_such")}))
     assert "ctid" not in message
 
@@ -85,12 +87,14 @@ def test_a_table_of_another_schema_does_not_count(connection: Connection) -> Non
     connection.execute(text("CREATE SCHEMA elsewhere"))
     connection.execute(text("ALTER TABLE django_session SET SCHEMA elsewhere"))
     access = ACCESS["clear-sessions"]
-    assert "table django_session missing" in mismatch(connection, access)
+    assert "table django_session is missing" in mismatch(connection, access)
     connection.execute(text("SET LOCAL search_path = elsewhere"))
-    check_columns(connection, access)
+    check_schema(connection, access)
 
 
-def test_what_is_not_granted_counts_as_missing(server: EmbeddedServer, database: Engine) -> None:
+def test_a_missing_grant_is_called_a_missing_grant(
+    server: EmbeddedServer, database: Engine
+) -> None:
     with psycopg.connect(
         server.url("postgres").render_as_string(hide_password=False), autocommit=True
     ) as admin:
@@ -99,12 +103,17 @@ def test_what_is_not_granted_counts_as_missing(server: EmbeddedServer, database:
             owner.execute(text("GRANT SELECT (session_key) ON django_session TO narrow"))
         engine = create_engine(database.url.set(username="narrow"))
         with engine.connect() as connection:
-            message = mismatch(connection, ACCESS["clear-sessions"])
-            assert "column django_session.expire_date missing (or not granted" in message
-            assert "table validations_validationrun" in mismatch(connection)
+            assert mismatch(connection, ACCESS["clear-sessions"]) == (
+                "role narrow lacks DELETE ON django_session, SELECT (ctid, expire_date) ON"
+                " django_session, UPDATE (expire_date) ON django_session: grant it as in"
+                " docs/database-role.sql; nothing was touched"
+            )
             with database.begin() as owner:
-                owner.execute(text("GRANT SELECT (expire_date) ON django_session TO narrow"))
-            check_columns(connection, ACCESS["clear-sessions"])
+                owner.execute(text("GRANT SELECT (ctid, expire_date) ON django_session TO narrow"))
+            check_schema(connection, ACCESS["clear-sessions"], writes=False)
+            assert "role narrow lacks DELETE ON django_session, UPDATE (expire_date)" in mismatch(
+                connection, ACCESS["clear-sessions"]
+            )
         engine.dispose()
         with database.begin() as owner:
             owner.execute(text("DROP OWNED BY narrow"))

@@ -177,7 +177,7 @@ def test_the_guard_is_lost_and_free_when_its_session_is_terminated(
             held.check()
         assert "terminating connection" in str(caught.value)
         # And again: a lost guard never comes back by itself.
-        with pytest.raises(GuardLost, match="was lost before"):
+        with pytest.raises(GuardLost, match="terminating connection"):
             held.check()
 
 

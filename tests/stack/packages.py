@@ -15,6 +15,7 @@ from docker import APIClient
 from packaging.markers import Marker
 
 from demo.ports import free_port
+from tests.stack.cache import Kept
 from tests.stack.engine import run_once, running
 from tests.stack.stand_ins import ROOT
 
@@ -56,10 +57,14 @@ def download(client: APIClient, image: str, directory: Path) -> Path:
     everything = (ROOT / "requirements.lock").read_text()
     blocks = re.split(r"^(?=\S)", everything, flags=re.MULTILINE)
     tools = "".join(block for block in blocks if re.match(BUILD_TOOLS, block))
-    target = directory / "packages"
-    for name, lock in (("runtime", runtime), ("tools", tools)):
+    locks = {"runtime": runtime, "tools": tools}
+    asked_for = {name: "\n".join(wanted(lock, environment)) for name, lock in locks.items()}
+    packages = Kept("packages", version, machine, *asked_for.values())
+    if packages.exists():
+        return packages.path
+    for name, lines in asked_for.items():
         requirements = directory / f"{name}.txt"
-        requirements.write_text("\n".join(wanted(lock, environment)) + "\n")
+        requirements.write_text(lines + "\n")
         platforms = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC]
         platforms += [f"manylinux2014_{machine}", f"linux_{machine}"]
         ran = subprocess.run(
@@ -68,15 +73,18 @@ def download(client: APIClient, image: str, directory: Path) -> Path:
                 *("--disable-pip-version-check", "--no-deps", "--require-hashes"),
                 *("--only-binary=:all:", "--implementation=cp", f"--python-version={version}"),
                 *(f"--platform={platform}" for platform in platforms),
-                *("--dest", str(target), "--requirement", str(requirements)),
+                *("--dest", str(packages.draft), "--requirement", str(requirements)),
             ],
             check=False,
             capture_output=True,
             text=True,
             timeout=DOWNLOAD_SECONDS,
         )
+        if ran.returncode:
+            packages.give_up()
         assert ran.returncode == 0, ran.stderr[-2000:]
-    return target
+    packages.keep()
+    return packages.path
 
 
 @contextmanager

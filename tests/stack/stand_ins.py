@@ -3,9 +3,11 @@
 Where no image registry is reached, Debian's own packages make images that do the same: a Python,
 and a PostgreSQL with an entry point that knows the official one's variables. They get the same
 names, so the files are used as they are. An image that the engine already has is taken as it is.
+The files of those that are made are kept (see cache.py).
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -15,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from docker import APIClient
+
+from tests.stack.cache import Kept
 
 ROOT = Path(__file__).parents[2]
 ENTRY_POINT = Path(__file__).with_name("postgres-entrypoint.sh")
@@ -81,43 +85,60 @@ class BaseImages:
 
     def __init__(self, client: APIClient, directory: Path) -> None:
         self._client = client
-        self._directory = directory
+        self._logs = directory
         self._made: list[str] = []
-        self._makers = {
-            name: _start(stand_in, self._files(name))
+        self._files = {
+            name: Kept(f"{name.replace(':', '-')}.tar", *inputs(stand_in))
             for name, stand_in in STAND_INS.items()
             if not _has(client, name)
+        }
+        self._makers = {
+            name: _start(STAND_INS[name], files.draft, self._log(name))
+            for name, files in self._files.items()
+            if not files.exists()
         }
 
     def wait_for(self, name: str) -> None:
         """Wait until an image is there."""
-        maker = self._makers.pop(name, None)
-        if maker is None:
+        files = self._files.pop(name, None)
+        if files is None:
             return
-        files = self._files(name)
-        assert maker.wait(MAKE_SECONDS) == 0, files.with_suffix(".log").read_text()[-2000:]
+        maker = self._makers.pop(name, None)
+        if maker is not None:
+            status = maker.wait(MAKE_SECONDS)
+            if status == 0:
+                files.keep()
+            else:
+                files.give_up()
+            assert status == 0, self._log(name).read_text()[-2000:]
         repository, tag = name.split(":")
         changes = list(STAND_INS[name].changes)
         self._client.import_image_from_file(
-            str(files), repository=repository, tag=tag, changes=changes
+            str(files.path), repository=repository, tag=tag, changes=changes
         )
-        files.unlink()
         self._made.append(name)
 
     def remove(self) -> None:
         """Remove the images that were made, and end what is still making some."""
-        for maker in self._makers.values():
+        for name, maker in self._makers.items():
             maker.terminate()
             maker.wait(STOP_SECONDS)
+            self._files[name].give_up()
         for name in self._made:
             self._client.remove_image(name, force=True)
 
-    def _files(self, name: str) -> Path:
-        return self._directory / f"{name.partition(':')[0]}.tar"
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name.partition(':')[0]}.log"
 
 
-def _start(stand_in: StandIn, target: Path) -> subprocess.Popen[bytes]:
-    with target.with_suffix(".log").open("wb") as log:
+def inputs(stand_in: StandIn) -> tuple[str, ...]:
+    """Return all that the files of an image are made of."""
+    parts = (stand_in.suite, stand_in.packages, stand_in.hook, ENTRY_POINT.read_text())
+    return (*parts, platform.machine())
+
+
+def _start(stand_in: StandIn, target: Path, output: Path) -> subprocess.Popen[bytes]:
+    with output.open("wb") as log:
         return subprocess.Popen(
             [
                 *("mmdebstrap", "--variant=minbase", "--format=tar"),

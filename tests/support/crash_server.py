@@ -23,6 +23,8 @@ from sqlalchemy import Engine, event
 FILE_EVENTS = frozenset({"os.remove", "os.rmdir", "os.mkdir", "os.link", "os.rename"})
 OPENED = "open"
 CREATED = "open to create"
+NEVER = sys.maxsize
+"""A point that no run reaches."""
 
 
 class CrashServer:

@@ -14,6 +14,24 @@ FILL = text(
     " ORDER BY CASE WHEN :shuffled THEN hashint8(number) ELSE number END"
 )
 
+PARTITIONED = (
+    "DROP TABLE django_session",
+    (
+        "CREATE TABLE django_session (session_key varchar(40) NOT NULL, session_data text NOT NULL,"
+        " expire_date timestamptz NOT NULL) PARTITION BY RANGE (expire_date)"
+    ),
+    "CREATE INDEX ON django_session (expire_date)",
+    (
+        "CREATE TABLE django_session_old PARTITION OF django_session FOR VALUES FROM (MINVALUE)"
+        f" TO ('{NOW}')"
+    ),
+    (
+        "CREATE TABLE django_session_new PARTITION OF django_session FOR VALUES FROM"
+        f" ('{NOW}') TO (MAXVALUE)"
+    ),
+)
+"""Statements that replace the table by one that is partitioned by the time of expiry."""
+
 
 def fill_sessions(engine: Engine, *, rows: int, due: int, shuffled: bool) -> set[str]:
     """Add sessions a second apart, `due` of them expired before NOW; return the keys that stay.

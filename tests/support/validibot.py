@@ -2,19 +2,24 @@
 
 import random
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Engine,
     Integer,
     Row,
+    Select,
     SmallInteger,
     String,
     Table,
@@ -23,6 +28,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.sql.dml import ReturningInsert
 
 from maintenance import schema
 from maintenance.storage.marker import MARKER
@@ -53,6 +59,44 @@ def blank(column: Column[Any]) -> Any:  # noqa: PLR0911 - one line a type
     if isinstance(kind, ARRAY):
         return []
     raise TypeError(column)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All rows, as a script that inserts them, and all files."""
+
+    script: str
+    files: dict[str, bytes]
+
+
+ALL_AS_JSON = "SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]')::text FROM {0} t"
+PUT = (
+    "INSERT INTO {0} OVERRIDING SYSTEM VALUE"
+    " SELECT * FROM jsonb_populate_recordset(NULL::{0}, '{1}')"
+)
+GO_ON = (
+    "SELECT setval(pg_get_serial_sequence('{0}', '{1}'), greatest(max({1}), 1), max({1}) > 0)"
+    " FROM {0}"
+)
+
+
+@cache
+def insert_into(table: Table) -> ReturningInsert[Any]:
+    """Return the statement that inserts a row and returns it, made once: tests insert thousands."""
+    return table.insert().returning(*table.columns)
+
+
+@cache
+def all_of(table: Table) -> Select[Any]:
+    """Return the statement that reads a table."""
+    return select(table)
+
+
+def rows_of(table: Table, connection: Connection) -> dict[Any, dict[str, Any]]:
+    """Return all rows of a table by primary key."""
+    key = next(iter(table.primary_key.columns)).name
+    found = connection.execute(all_of(table)).mappings().all()
+    return {row[key]: dict(row) for row in found}
 
 
 class Validibot:
@@ -88,8 +132,8 @@ class Validibot:
             for column in table.columns
             if not column.nullable and column.identity is None
         } | values
-        with self.engine.begin() as connection:
-            return connection.execute(table.insert().values(full).returning(*table.columns)).one()
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return connection.execute(insert_into(table), full).one()
 
     def submission(self, **values: Any) -> uuid.UUID:
         """A submission, inline and expired a day before NOW unless the values say otherwise."""
@@ -238,10 +282,8 @@ class Validibot:
 
     def rows(self, table: Table) -> dict[Any, dict[str, Any]]:
         """All rows of a table by primary key."""
-        key = next(iter(table.primary_key.columns)).name
         with self.engine.connect() as connection:
-            found = connection.execute(select(table)).mappings().all()
-        return {row[key]: dict(row) for row in found}
+            return rows_of(table, connection)
 
     def row(self, table: Table, key: Any) -> dict[str, Any]:
         """One row by its primary key."""
@@ -260,7 +302,35 @@ class Validibot:
             if path.name != MARKER and (path.is_symlink() or not path.is_dir())
         }
 
+    def contents(self) -> Contents:
+        """The whole database and storage, to be put into another, new Validibot."""
+        script = ["SET LOCAL session_replication_role = replica"]  # foreign keys wait for all
+        with self.engine.connect() as connection:
+            for name, table in schema.metadata.tables.items():
+                rows = connection.exec_driver_sql(ALL_AS_JSON.format(name)).scalar_one()
+                script += [f"DELETE FROM {name}", PUT.format(name, rows.replace("'", "''"))]
+                script += [
+                    GO_ON.format(name, column.name)
+                    for column in table.columns
+                    if column.identity is not None
+                ]
+        files = {path: (self.root / path).read_bytes() for path in self.files()}
+        return Contents("; ".join(script), files)
+
+    def put(self, contents: Contents) -> None:
+        """Have these rows instead of one's own, and these files."""
+        with self.engine.begin() as connection:
+            sender = connection.connection.driver_connection
+            assert isinstance(sender, psycopg.Connection)
+            sender.execute(contents.script.encode())
+        for path, content in contents.files.items():
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / path).write_bytes(content)
+
     def snapshot(self) -> dict[str, Any]:
         """The whole database and storage, to compare before and after."""
-        tables = {table.name: self.rows(table) for table in schema.metadata.sorted_tables}
+        with self.engine.connect() as connection:
+            tables = {
+                table.name: rows_of(table, connection) for table in schema.metadata.sorted_tables
+            }
         return {**tables, "files": self.files()}

@@ -1,7 +1,6 @@
 """The hot statements use the indexes that Validibot has (their plans, on a filled database)."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,12 +41,12 @@ NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 ROWS = 50
 
 
-@pytest.fixture
-def filled(database: Engine, tmp_path: Path) -> Engine:
+@pytest.fixture(scope="module")
+def filled(module_database: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Enough rows that a sequential scan would be the wrong plan, most of them not due."""
     spec = SampleSpec(submissions=4_000, expired_share=0.1, with_files=False)
-    load_sample(database, tmp_path, spec, NOW)
-    return database
+    load_sample(module_database, tmp_path_factory.mktemp("sample"), spec, NOW)
+    return module_database
 
 
 def plan(engine: Engine, statement: Any) -> str:

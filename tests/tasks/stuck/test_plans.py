@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -31,12 +30,12 @@ BY_STATUS = "validations_status_ba8d2b_idx"
 BY_STEP = "validations_executionattempt_step_run_id", "uq_attempt_"
 
 
-@pytest.fixture
-def filled(database: Engine, tmp_path: Path) -> Engine:
+@pytest.fixture(scope="module")
+def filled(module_database: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Enough rows that a sequential scan would be the wrong plan, few of them RUNNING."""
     spec = SampleSpec(submissions=4_000, stuck_share=0.5, with_files=False)
-    load_sample(database, tmp_path, spec, NOW)
-    return database
+    load_sample(module_database, tmp_path_factory.mktemp("sample"), spec, NOW)
+    return module_database
 
 
 @contextmanager
