@@ -16,6 +16,12 @@ from tests.support.work import work_for_every_job
 
 ODD = ("-infinity", "infinity", "0044-03-15 00:00:00+00 BC", "9999-12-30 00:00:00+00")
 WRITING = sorted(job for job, access in ACCESS.items() if access.update or access.delete)
+
+
+def is_time(table: str, column: str) -> bool:
+    return isinstance(schema.metadata.tables[table].columns[column].type, DateTime)
+
+
 NEVER = {"ctid", "content_purged_at"}
 """The latter is read as null or not, and not null only where content is cleared."""
 COLUMNS = [
@@ -23,8 +29,7 @@ COLUMNS = [
     for job in WRITING
     for table, columns in sorted(ACCESS[job].select.items())
     for column in sorted(columns)
-    if column not in NEVER
-    and isinstance(schema.metadata.tables[table].columns[column].type, DateTime)
+    if column not in NEVER and is_time(table, column)
 ]
 
 
@@ -47,7 +52,7 @@ def test_10_7_odd_times_in_any_column_that_a_job_reads_leave_the_others_done(
     job: str, table: str, column: str, environment: Settings, validibot: Validibot
 ) -> None:
     work_for_every_job(validibot)
-    assert any([put(validibot, table, column, odd, row) for row, odd in enumerate(ODD)])
+    assert sum(put(validibot, table, column, odd, row) for row, odd in enumerate(ODD)) > 0
     forecast = run(JOBS[job].flow, as_of=NOW, dry_run=True)
     assert forecast.stopped_because is StopReason.DRAINED
     assert read_backlogs()[job].problem == ""
