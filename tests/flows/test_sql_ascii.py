@@ -54,12 +54,17 @@ def test_10_8_every_job_does_its_work(database_url: URL, validibot: Validibot) -
     validibot.file("submissions/größe-数.json")
     named = validibot.submission(input_file="submissions/größe-数.json")
     raw = validibot.submission(content="x")
+    named_raw = validibot.submission(input_file="submissions/b")
     with psycopg.connect(address(database_url), client_encoding="SQL_ASCII") as connection:
         connection.execute(
-            "UPDATE submissions_submission SET content = convert_from('\\xff', 'SQL_ASCII'),"
-            " input_file = convert_from('\\x7375626d697373696f6e732ffe', 'SQL_ASCII')"
+            "UPDATE submissions_submission SET content = convert_from('\\xff', 'SQL_ASCII')"
             " WHERE id = %s",
             (raw,),
+        )
+        connection.execute(
+            "UPDATE submissions_submission SET input_file ="
+            " convert_from('\\x7375626d697373696f6e732ffe', 'SQL_ASCII') WHERE id = %s",
+            (named_raw,),
         )
     odd = validibot.root / "private"
     for job in WRITING:
@@ -72,5 +77,5 @@ def test_10_8_every_job_does_its_work(database_url: URL, validibot: Validibot) -
         purged = reading.execute(
             text("SELECT id FROM submissions_submission WHERE content_purged_at IS NOT NULL")
         ).scalars()
-        assert {named, raw} <= set(purged)
+        assert {named, raw, named_raw} <= set(purged)
     assert not (odd / "submissions" / "größe-数.json").exists()
