@@ -29,7 +29,16 @@ from tasks.orphaned_containers import (
 )
 from tasks.retrying import BACKOFF, only_transient
 from tests.support.docker_engine import Containers
-from tests.support.odd_engine import HANG, ID, INSPECTED, LISTED, closed_port, odd_engine, silent
+from tests.support.odd_engine import (
+    HANG,
+    ID,
+    INSPECTED,
+    LABELS,
+    LISTED,
+    closed_port,
+    odd_engine,
+    silent,
+)
 from tests.support.runs import attempts_of, run
 from tests.support.validibot import Validibot
 
@@ -127,7 +136,8 @@ def test_2_6_a_container_that_cannot_be_removed_is_a_failure_of_its_own(
 
 
 def test_10_7_one_container_with_an_odd_description_does_not_stop_the_others() -> None:
-    labels = {**LISTED["Labels"], RUN_ID: None, STARTED_AT: None, TIMEOUT_SECONDS: None}
+    labels: dict[str, str | None] = {**LABELS}
+    labels |= dict.fromkeys((RUN_ID, STARTED_AT, TIMEOUT_SECONDS))
     odd = {**LISTED, "Id": "cd" * 32, "Labels": labels, "Created": 10**18}
     with odd_engine(GET_json=(200, [odd, LISTED])) as host:
         report = clean_up_on(host)

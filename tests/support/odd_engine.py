@@ -11,17 +11,18 @@ from typing import Any
 from maintenance.containers.labels import MANAGED, MANAGED_VALUE
 
 ID = "ab" * 32
+LABELS = {MANAGED: MANAGED_VALUE}
 LISTED = {
     "Id": ID,
     "Names": ["/odd"],
-    "Labels": {MANAGED: MANAGED_VALUE},
+    "Labels": LABELS,
     "Created": 1_700_000_000,
     "State": "running",
 }
 INSPECTED = {
     "Id": ID,
     "Name": "/odd",
-    "Config": {"Labels": {MANAGED: MANAGED_VALUE}},
+    "Config": {"Labels": LABELS},
     "Created": "2023-11-14T22:13:20.123456789Z",
     "State": {"Status": "running"},
 }
