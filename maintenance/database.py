@@ -1,8 +1,8 @@
 """Connections to Validibot's database: always with time-outs, always named, errors made safe.
 
 The jobs do not depend on the settings of the server, the database or the role (SPEC 10.8), and
-leave no setting behind: each transaction sets its own with SET LOCAL, so that a connection pooler
-hands none of them to another client (SPEC 10.6).
+leave no setting behind: behind a connection pooler each transaction sets its own with SET LOCAL, so
+that none of them reaches another client (SPEC 10.6).
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,11 @@ from psycopg import Connection as DriverConnection
 from psycopg import IsolationLevel, sql
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from maintenance import running
 from maintenance.odd_values import adapt
+from maintenance.pooler import backend_pid
 from maintenance.settings import Settings
 from maintenance.transient import translate
 
@@ -27,6 +29,8 @@ MAX_NAME_BYTES = 63
 
 
 SEARCH_PATH = "search_path"
+SET_LOCAL = "set local"
+ANY_BYTES = "SQL_ASCII"
 JOB = "job"
 """The execution option of an engine that holds the job's name."""
 
@@ -52,22 +56,30 @@ def engine_for(settings: Settings, job: str) -> Engine:
         connect_args=connect_arguments(settings, f"{APPLICATION} {job}"[:MAX_NAME_BYTES]),
         execution_options={JOB: job},
     )
-    set_local: list[sql.Composed] = []
 
     @event.listens_for(engine, "connect")
-    def _prepare(connection: DriverConnection, _record: object) -> None:
+    def _prepare(connection: DriverConnection, record: ConnectionPoolEntry) -> None:
         adapt(connection)
-        if not set_local:
-            connection.autocommit = True
-            parameters = session_parameters(settings)
-            set_local.append(settings_statement(connection, parameters, "LOCAL"))
-            connection.autocommit = False
+        connection.autocommit = True
+        parameters = session_parameters(settings)
+        if connection.info.parameter_status("server_encoding") == ANY_BYTES:
+            # In any other encoding the server refuses to send what is no text in it.
+            parameters["client_encoding"] = ANY_BYTES
+        # A pooler makes up the process number of the start-up packet. Without one, the session is
+        # ours, and is set once.
+        if backend_pid(connection) == connection.pgconn.backend_pid:
+            configure(connection, parameters)
+        else:
+            record.info[SET_LOCAL] = settings_statement(connection, parameters, "LOCAL")
+        connection.autocommit = False
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         connection.read_only = False
 
     @event.listens_for(engine, "begin")
     def _set_local(connection: Connection) -> None:
-        driver_of(connection).execute(set_local[0])
+        statement = connection.connection.info.get(SET_LOCAL)
+        if statement is not None:
+            driver_of(connection).execute(statement)
 
     return _engines.setdefault((settings, job), engine)
 
@@ -77,7 +89,7 @@ def connect_arguments(settings: Settings, name: str) -> dict[str, object]:
     return {
         "connect_timeout": max(2, round(settings.connect_timeout_seconds)),
         "application_name": name,
-        # Otherwise texts of a database in SQL_ASCII come as bytes.
+        # Whatever the role or PGCLIENTENCODING say.
         "client_encoding": "UTF8",
         # A pooler may have another session for the next execution; a migration may come between.
         "prepare_threshold": None,
@@ -141,7 +153,7 @@ def settings_statement(
         "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY (%s)",
         ([*parameters, SEARCH_PATH],),
     ).fetchall()
-    known = dict(rows)
+    known: dict[str, str] = dict(rows)
     values = {name: sql.Literal(value) for name, value in parameters.items() if name in known}
     path = ", ".join(filter(None, ("pg_catalog", known[SEARCH_PATH], "pg_temp")))
     return sql.SQL("; ").join(
