@@ -18,12 +18,14 @@ from deployments.names import PREFECT_FILE
 from deployments.setup.apply import AppliedSchedule, Outcome, apply
 from deployments.table import aligned
 from maintenance.errors import MaintenanceError
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 
 OK, FAILED = 0, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Apply prefect.yaml and print what was done; return the exit status."""
+    escape_what_cannot_be_printed()
     options = _parse(arguments)
     try:
         outcome = apply(
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             dry_run=options.dry_run,
         )
     except (MaintenanceError, httpx.HTTPError, OSError) as error:
-        print(f"python -m deployments: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"python -m deployments: {one_line(str(error))}", file=sys.stderr)
         return FAILED
     print(to_text(outcome))
     return OK

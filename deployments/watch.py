@@ -33,6 +33,7 @@ from deployments.monitoring.zombie_runs import mark_zombies
 from flows.backlog import read_backlogs
 from flows.jobs import JOBS
 from flows.run.events import PREFIX
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 
 OK, WRONG = 0, 1
 INTERVAL = 300.0
@@ -44,6 +45,7 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check once, or at intervals until a signal ends the watch; return the exit status."""
+    escape_what_cannot_be_printed()
     options = _parse(arguments)
     reported = Reported()
     if options.once:
@@ -127,7 +129,7 @@ def _check_and_print(reported: Reported) -> list[Problem]:
 
 
 def _print(now: datetime, line: str) -> None:
-    print(f"{now:%Y-%m-%d %H:%M:%S} UTC {line}", flush=True)
+    print(f"{now:%Y-%m-%d %H:%M:%S} UTC {one_line(line)}", flush=True)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

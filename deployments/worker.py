@@ -32,6 +32,7 @@ from prefect.settings import (
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.worker_settings import WORKER_SETTINGS
 from flows.cleanup_orphaned_containers import JOB
+from maintenance.outside_text import one_line
 
 REQUEST_SECONDS = 10.0
 RETRIES = 3
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     problem = request_clean_up(datetime.now(UTC))
     if problem:
-        sys.stderr.write(f"python -m deployments.worker: no clean-up at start: {problem}\n")
+        sys.stderr.write(
+            f"python -m deployments.worker: no clean-up at start: {one_line(problem)}\n"
+        )
         sys.stderr.flush()
     serving = [sys.executable, "-m", "deployments.serving"]
     command = [*serving, *worker_command(options.pool, options.options)]

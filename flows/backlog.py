@@ -16,6 +16,7 @@ from maintenance.cutoff import Cutoff
 from maintenance.database import database_clock, engine_for, transaction
 from maintenance.errors import MaintenanceError
 from maintenance.odd_values import later
+from maintenance.outside_text import one_line
 from maintenance.report import Overdue
 from maintenance.settings import settings
 
@@ -78,4 +79,4 @@ def _count(job: Job, cutoff: Cutoff) -> Backlog:
 
 
 def _one_line(error: MaintenanceError) -> str:
-    return " ".join(str(error).split())
+    return one_line(str(error))

@@ -1,8 +1,14 @@
 """The errors of this project. Their texts are written for the operator who reads them in a run."""
 
+from maintenance.outside_text import visible
+
 
 class MaintenanceError(Exception):
     """Base of every error that is raised on purpose."""
+
+    def __str__(self) -> str:
+        """Return the text, in which names from outside cannot control a terminal or a log."""
+        return visible(super().__str__())
 
 
 class SettingsError(MaintenanceError):
@@ -67,6 +73,10 @@ class TransientDatabaseError(DatabaseError):
 
 class LockTimeout(TransientDatabaseError):
     """Another session held a lock for longer than the lock time-out."""
+
+
+class StatementTimeout(TransientDatabaseError):
+    """A statement exceeded its time-out: because of one row, or because the server is slow."""
 
 
 class RowRefused(DatabaseError):

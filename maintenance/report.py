@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
+
+from maintenance.outside_text import OneLine, one_line
 
 MAX_FAILURES = 20
 """Most failures that are listed with their cause; `failed` counts all of them."""
@@ -39,8 +41,8 @@ class Failure(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    item: str
-    cause: str
+    item: OneLine
+    cause: OneLine
 
 
 class BatchResult(BaseModel):
@@ -88,7 +90,15 @@ class BatchResult(BaseModel):
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(Failure(item=item, cause=cause))
         if len(self.failed_items) < MAX_FAILED_ITEMS:
-            self.failed_items[item] = cause
+            self.failed_items[one_line(item)] = one_line(cause)
+
+    @field_serializer("warnings", "throttled_because")
+    def _texts(self, texts: list[str]) -> list[str]:
+        return [one_line(text) for text in texts]
+
+    @field_serializer("rows_by_table", "repaired", "unknown_policies")
+    def _names(self, counts: Counter[str]) -> dict[str, int]:
+        return {one_line(name): count for name, count in counts.items()}
 
     def add(self, other: "BatchResult") -> None:
         """Add another result to this one."""
@@ -155,8 +165,15 @@ class Report(BatchResult, RunHeading):
         """Whether the run stopped because of a stop request."""
         return self.stopped_because is StopReason.CANCELLED
 
+    @field_serializer("message")
+    def _message(self, message: str) -> str:
+        return one_line(message)
+
     def summary(self) -> str:
         """Return the report in one line, for the message of the run's state."""
+        return one_line(self._summary())
+
+    def _summary(self) -> str:
         if self.stopped_because is StopReason.SKIPPED:
             return f"Skipped: {self.message}"
         if self.stopped_because is StopReason.ERROR:

@@ -2,19 +2,15 @@
 
 from collections.abc import Mapping
 
+from maintenance.outside_text import as_markdown
 from maintenance.report import MAX_FAILURES, Report, human_age, human_bytes
-
-CONTROL = {chr(code): "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160))}
-PLAIN = str.maketrans(
-    {**CONTROL, "\\": "\\\\", "|": "\\|", "`": "'", "<": "&lt;", "[": "\\[", "]": "\\]"}
-)
 
 
 def to_markdown(report: Report) -> str:
     """Return the report as Markdown."""
     title = f"# {report.job}" + (" (dry run: nothing was changed)" if report.dry_run else "")
     verb = "would be deleted" if report.dry_run else "deleted"
-    parts = [title, f"**{_plain(report.summary())}**", _facts(report)]
+    parts = [title, f"**{as_markdown(report.summary())}**", _facts(report)]
     if report.selected or report.repaired:
         parts.append(
             "| selected | done | failed | deferred | skipped |\n|--:|--:|--:|--:|--:|\n"
@@ -28,15 +24,17 @@ def to_markdown(report: Report) -> str:
     parts.append(_table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies))
     if report.failures:
         listed = "\n".join(
-            f"- `{_plain(one.item)}`: {_plain(one.cause)}" for one in report.failures
+            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)}" for one in report.failures
         )
         more = f"\n\nThe first {MAX_FAILURES} of {report.failed:,}."
         parts.append("## Failures\n\n" + listed + (more if report.failed > MAX_FAILURES else ""))
     if report.throttled_because:
-        listed = "\n".join(f"- {_plain(one)}" for one in report.throttled_because)
+        listed = "\n".join(f"- {as_markdown(one)}" for one in report.throttled_because)
         parts.append("## Pace\n\n" + listed)
     if report.warnings:
-        parts.append("## Warnings\n\n" + "\n".join(f"- {_plain(one)}" for one in report.warnings))
+        parts.append(
+            "## Warnings\n\n" + "\n".join(f"- {as_markdown(one)}" for one in report.warnings)
+        )
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -63,13 +61,5 @@ def _facts(report: Report) -> str:
 
 
 def _table(title: str, counts: Mapping[str, int]) -> str:
-    rows = [f"| {_plain(name)} | {count:,} |" for name, count in counts.items() if count]
+    rows = [f"| {as_markdown(name)} | {count:,} |" for name, count in counts.items() if count]
     return f"| {title} | |\n|---|--:|\n" + "\n".join(rows) if rows else ""
-
-
-def _plain(text: str) -> str:
-    """Escape text from the database or the file system, so that it is shown as plain text.
-
-    The result is one line, without code, HTML, links, images and further columns of a table.
-    """
-    return " ".join(text.split()).translate(PLAIN)

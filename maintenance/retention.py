@@ -37,6 +37,8 @@ MAX_ERROR_CHARACTERS: Final = 2_000
 def submission_deadline(policy: str, created: datetime, ended: datetime | None) -> datetime | None:
     """Return the deadline of a submission's content; None when the policy has none.
 
+    None, too, when the deadline lies after the year 9999.
+
     Args:
         policy: its `retention_policy`.
         created: its time of creation.

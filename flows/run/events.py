@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect.events import emit_event
 
+from maintenance.outside_text import one_line
 from maintenance.report import Report, StopReason
 
 PREFIX = "validibot-maintenance"
@@ -69,10 +70,12 @@ def payload_of(report: Report) -> dict[str, Any]:
     payload = report.model_dump(mode="json", include={"job", "dry_run", "as_of", *COUNTS})
     return payload | {
         "stopped_because": report.stopped_because.value,
-        "summary": report.summary()[:MAX_TEXT],
+        "summary": one_line(report.summary(), MAX_TEXT),
         "failures": [
-            {"item": one.item[:MAX_TEXT], "cause": one.cause[:MAX_TEXT]}
+            {"item": one_line(one.item, MAX_TEXT), "cause": one_line(one.cause, MAX_TEXT)}
             for one in report.failures[:MAX_LISTED]
         ],
-        "throttled_because": [text[:MAX_TEXT] for text in report.throttled_because[:MAX_LISTED]],
+        "throttled_because": [
+            one_line(text, MAX_TEXT) for text in report.throttled_because[:MAX_LISTED]
+        ],
     }

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from maintenance.errors import MaintenanceError
+from maintenance.outside_text import one_line
 
 CHECK_SECONDS = 20.0
 """Longest wait for a whole check; its requests have shorter time-outs of their own."""
@@ -112,7 +113,7 @@ def _findings(check: Check) -> list[Finding]:
     try:
         return check.run()
     except MaintenanceError as problem:
-        text = " ".join(str(problem).split())
+        text = one_line(str(problem))
     except Exception as problem:  # noqa: BLE001 - other checks must still run
         text = f"unexpected {type(problem).__name__}"
     return [error(first, text), *not_checked(others, f"{first} failed")]

@@ -13,6 +13,7 @@ from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException, SSLError, Timeout
 
 from maintenance.errors import ContainerError, EngineUnavailable
+from maintenance.outside_text import one_line
 
 MAX_MESSAGE_CHARACTERS = 500
 """The engine's messages are cut to this length."""
@@ -77,9 +78,7 @@ class Endpoint:
 def refusal(error: APIError) -> ContainerError:
     """Translate an answer with an error status, keeping the engine's message."""
     status = error.status_code or 0
-    message = " ".join(str(error.explanation or "without a reason").split())[
-        :MAX_MESSAGE_CHARACTERS
-    ]
+    message = one_line(str(error.explanation or "without a reason"), MAX_MESSAGE_CHARACTERS)
     text = f"the container engine answered {status}: {message}"
     passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
     return EngineUnavailable(text) if passes else ContainerError(text)
@@ -96,4 +95,4 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:MAX_MESSAGE_CHARACTERS]
+    return one_line(str(error), MAX_MESSAGE_CHARACTERS)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from prefect import task
 from prefect.artifacts import Artifact, create_table_artifact
 
+from maintenance.outside_text import as_markdown
 from tasks.retrying import PUBLISHING_OPTIONS
 
 ALERT_RUNS = 5
@@ -33,10 +34,12 @@ def count_failures(job: str, causes: Mapping[str, str]) -> int:
     before = _counts(latest.data if latest else None)
     if not causes and not before:
         return 0
-    counts = {item: before.get(item, 0) + 1 for item in list(causes)[:MAX_ITEMS]}
+    # The cells of a table are shown as Markdown.
+    shown = {as_markdown(item): as_markdown(cause) for item, cause in causes.items()}
+    counts = {item: before.get(item, 0) + 1 for item in list(shown)[:MAX_ITEMS]}
     create_table_artifact(
         table=[
-            {"item": item, "runs": number, "cause": causes[item]} for item, number in counts.items()
+            {"item": item, "runs": number, "cause": shown[item]} for item, number in counts.items()
         ],
         key=key,
         description="Items that failed in the latest run, and in how many runs in a row",

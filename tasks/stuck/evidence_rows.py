@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, literal, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from maintenance.evidence import MAX_ERROR_CHARACTERS, SCHEMA
+from maintenance.outside_text import one_line
 from maintenance.schema import evidence, runs
 from maintenance.schema.vocabulary import EvidenceAvailability, RunStatus
 from tasks.batching.arrays import text_array, uuid_array
@@ -60,7 +61,7 @@ def write_receipts(connection: Connection, receipts: Sequence[Receipt]) -> int:
 
 def write_failures(connection: Connection, causes: Mapping[UUID, str]) -> int:
     """Record why runs have no evidence; return how many rows were written."""
-    texts = [cause.replace("\0", "\\0")[:MAX_ERROR_CHARACTERS] for cause in causes.values()]
+    texts = [one_line(cause, MAX_ERROR_CHARACTERS) for cause in causes.values()]
     failed = select(
         func.unnest(uuid_array(list(causes))).label("run_id"),
         func.unnest(text_array(texts)).label("cause"),

@@ -23,7 +23,11 @@ EVENTS = {
 """The state of a run in which items failed, and our events that need an operator."""
 
 SUBJECT = "Validibot Maintenance: {{ event.event }}"
-BODY = "{{ event.event }} at {{ event.occurred }}\n\n{{ event.resource }}\n\n{{ event.payload }}"
+# Payloads hold file names: escaped for HTML, which e-mail is sent as, and for the markup of Slack.
+BODY = (
+    "{{ event.event }} at {{ event.occurred }}\n\n"
+    "{{ event.resource | string | e }}\n\n{{ event.payload | string | e }}"
+)
 PAYLOAD = '{"event": {{ event.event | tojson }}, "details": {{ event.payload | tojson }}}'
 PLACEHOLDER = "replace-me"
 WEBHOOK = "webhook"

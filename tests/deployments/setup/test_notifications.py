@@ -10,12 +10,13 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.server.utilities.user_templates import render_user_template_sync
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from demo.processes import ChildFailed, wait_until
 from demo.servers import PrefectServer
 from deployments.setup.automations import apply_automations
-from deployments.setup.automations.notifications import EVENTS, EXAMPLES
+from deployments.setup.automations.notifications import BODY, EVENTS, EXAMPLES
 from deployments.setup.changes import Changes
 from deployments.setup.conflicts import (
     APPROVAL_NEEDED,
@@ -123,3 +124,12 @@ def test_an_example_is_off_until_it_has_an_address_and_then_sends_our_events(
         apply_automations(client, LastApplied(client), changes)
         assert changes.made == []
         assert EXAMPLES[0].name not in automations(prefect_server)
+
+
+def test_the_text_of_a_notification_holds_no_html_of_a_payload() -> None:
+    payload = {"failures": [{"cause": "<img src=x onerror=alert(1)> & <http://x|y>"}]}
+    event = {"event": RETRY_ALERT, "occurred": "now", "resource": {"a": "<b>"}, "payload": payload}
+    text = render_user_template_sync(BODY, {"event": event})
+    assert RETRY_ALERT in text
+    assert "<" not in text
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp; &lt;http://x|y&gt;" in text

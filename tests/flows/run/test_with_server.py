@@ -135,3 +135,24 @@ def test_the_pages_of_the_ui_show_the_run_and_its_report(
     page = page_text(f"{prefect_server.api.address}/artifacts/artifact/{artifact['id']}")
     assert "1 of 1 done" in page
     assert "Rows by table" in page
+
+
+@pytest.mark.browser
+def test_the_table_of_failures_shows_hostile_names_as_text(prefect_server: PrefectServer) -> None:
+    hostile = (
+        "[click](javascript:alert(1)) ![dot](http://127.0.0.1:1/a.png) <b id=raw>b</b>"
+        " http://127.0.0.1:1/auto"
+    )
+    address = prefect_server.client_settings["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: address, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        counting({f"run 1 {hostile}": hostile})
+        assert counting({f"run 1 {hostile}": hostile}) == 0
+    artifact = latest(prefect_server, "artifacts", sort="CREATED_DESC")
+    (row,) = json.loads(artifact["data"])
+    assert row["runs"] == 2
+    page = page_text(f"{prefect_server.api.address}/artifacts/artifact/{artifact['id']}")
+    assert "click" in page
+    assert 'href="javascript:' not in page
+    assert 'src="http://127.0.0.1:1' not in page
+    assert 'href="http://127.0.0.1:1' not in page
+    assert 'id="raw"' not in page
