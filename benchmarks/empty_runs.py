@@ -35,6 +35,7 @@ from demo.embedded import embedded_server
 from demo.environment import PROJECT, clean_environment
 from demo.ports import LOCALHOST, free_port
 from demo.processes import Child, start_child, wait_until
+from demo.sample.loading import identify
 from demo.servers import PrefectServer, prefect_command
 from deployments.names import DEPLOYMENT, WORK_POOL
 from flows.jobs import JOBS
@@ -266,6 +267,8 @@ def main() -> None:
         url = server.create_database("empty")
         engine = create_engine(url.set(drivername=DRIVER))
         metadata.create_all(engine)
+        with engine.begin() as connection:
+            identify(connection, datetime.now(UTC))
         engine.dispose()
         for name in ("private", "public", "ours", "defaults"):
             (base / name).mkdir()

@@ -39,7 +39,7 @@ def main(most: int) -> None:
     done = 0
     place: KeysetCursor | None = None
     started = time.monotonic()
-    with open_stores(current) as stores:
+    with open_stores(current, engine) as stores:
         while done < most:
             with transaction(engine) as connection:
                 claim = claimable(cutoff, TIMEOUT).where(STUCK_BY_START.after(place)).limit(1)

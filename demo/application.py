@@ -14,6 +14,7 @@ from demo.sample import SampleSpec, SampleSummary, load_sample
 from maintenance.schema import metadata, runs, sessions, submissions
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from maintenance.settings import DRIVER
+from maintenance.storage.marker import MARKER
 from maintenance.timed_out import ERROR_LIKE
 
 with warnings.catch_warnings():
@@ -75,7 +76,8 @@ class Application:
             runs.c.status.not_in(TERMINAL_RUN_STATUSES),
         )
         old = sessions.c.expire_date < self.as_of
-        sizes = [path.lstat().st_size for path in self.storage_root.rglob("*") if path.is_file()]
+        files = [path for path in self.storage_root.rglob("*") if path.is_file()]
+        sizes = [path.lstat().st_size for path in files if path.name != MARKER]
         with self._engine() as engine, engine.connect() as connection:
 
             def number(condition: ColumnElement[bool]) -> int:

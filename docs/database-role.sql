@@ -25,6 +25,9 @@ GRANT
     DELETE
     ON core_idempotencykey TO validibot_maintenance;
 GRANT
+    SELECT (app, applied, id, name)
+    ON django_migrations TO validibot_maintenance;
+GRANT
     SELECT (ctid, expire_date),
     UPDATE (expire_date),
     DELETE

@@ -4,58 +4,90 @@ Ctrl-C and SIGTERM end the run after the current batch. The report of what was d
 the exit status is the one that a shell gives to a command that was ended by the signal: 130 or 143.
 """
 
+import argparse
+import json
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ParameterTypeError, SignatureMismatchError
+from prefect.exceptions import (
+    ParameterTypeError,
+    SignatureMismatchError,
+    TerminationSignal,
+)
 
 from flows.job import Job
 from flows.jobs import JOBS
 from flows.options import parameters_of, parser
-from flows.run.final_state import RunStopped, UnfinishedRun
+from flows.run.final_state import RunStopped, UnfinishedRun, attached_report
 from flows.run.offline import server_answers, without_server
 from flows.run.prefect_context import LOGGER
 from maintenance import stop_request
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
 from maintenance.outside_text import escape_what_cannot_be_printed, one_line
-from maintenance.report import Report
+from maintenance.report import Report, StopReason
 from maintenance.report_markdown import to_markdown
 
 OK, FAILED, BAD_OPTIONS = 0, 1, 2
 ENDED_BY_SIGNAL = 128
 """The exit status after a signal is this plus the number of the signal."""
 
+JSON_OPTION = "--json"
+BAD_PARAMETERS = (ParameterError, SettingsError, ParameterTypeError, SignatureMismatchError)
+STOPPED = (KeyboardInterrupt, TerminationSignal, stop_request.StopRequested)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job and print its report; return the exit status."""
+    """Run one job and print its report; return the exit status.
+
+    With --json, one object is printed however the command ends: the report, or without one the
+    error, with the keys `job`, `stopped_because`, `error` and `message`.
+    """
     escape_what_cannot_be_printed()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = JSON_OPTION in given
+    name = None
+    try:
+        options = _parse(given)
+        if options.list:
+            return _list()
+        name = options.job
+        _log_to_standard_error()
+        return _run_and_print(JOBS[name], options)
+    except BAD_PARAMETERS as error:
+        _print_error(name, error, as_json=as_json)
+        return BAD_OPTIONS
+    except STOPPED as error:
+        _print_error(name, error, as_json=as_json)
+        return _status(error)
+    except Exception as error:  # noqa: BLE001 - every end is reported
+        if not isinstance(error, MaintenanceError):
+            traceback.print_exc()
+        _print_error(name, error, as_json=as_json)
+        return FAILED
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options_parser = parser()
     options = options_parser.parse_args(arguments)
-    if options.list:
-        return _list()
-    if options.job is None:
+    if options.job is None and not options.list:
         options_parser.error("name a JOB, or --list")
-    _log_to_standard_error()
-    job = JOBS[options.job]
-    try:
-        report = _run(job, parameters_of(job, options))
-    except (ParameterError, SettingsError, ParameterTypeError, SignatureMismatchError) as error:
-        return _refuse(one_line(str(error)))
-    except UnfinishedRun as error:
-        _print(error.report, as_json=options.json)
-        return _status(stop_request.stopped_by()) if isinstance(error, RunStopped) else FAILED
-    except MaintenanceError as error:
-        print(f"{job.name} failed: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print(f"{job.name} was interrupted; its completed batches stay done", file=sys.stderr)
-        return _status(signal.SIGINT)
-    _print(report, as_json=options.json)
-    return OK
+    return options
+
+
+def _run_and_print(job: Job, options: argparse.Namespace) -> int:
+    with stop_request.stoppable():
+        try:
+            report = _run(job, parameters_of(job, options))
+        except UnfinishedRun as error:
+            _print(error.report, as_json=options.json)
+            return _status(error) if isinstance(error, RunStopped) else FAILED
+        _print(report, as_json=options.json)
+        return OK
 
 
 def _run(job: Job, parameters: dict[str, Any]) -> Report:
@@ -77,7 +109,25 @@ def _print(report: Report, *, as_json: bool) -> None:
     print(report.model_dump_json(indent=None) if as_json else to_markdown(report))
 
 
-def _status(number: signal.Signals | None) -> int:
+def _print_error(job: str | None, error: BaseException, *, as_json: bool) -> None:
+    """Print one line to standard error, and with --json one object to standard output."""
+    text = one_line(str(error))
+    if isinstance(error, STOPPED):
+        text = "stopped by a signal; the batches that were completed stay done"
+    if isinstance(error, BAD_PARAMETERS):
+        print(f"python -m flows: {text}", file=sys.stderr)
+    else:
+        print(f"{job} failed: {text}", file=sys.stderr)
+    if as_json:
+        report = attached_report(error)
+        ended = StopReason.CANCELLED if isinstance(error, STOPPED) else StopReason.ERROR
+        found = {"error": type(error).__name__, "message": text}
+        said = report.model_dump(mode="json") if report else {"job": job, "stopped_because": ended}
+        print(json.dumps(said | found))
+
+
+def _status(error: BaseException) -> int:
+    number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else stop_request.stopped_by()
     return ENDED_BY_SIGNAL + (number or signal.SIGTERM)
 
 
@@ -95,11 +145,6 @@ def _list() -> int:
     for job in JOBS.values():
         print(f"{job.name:30} {job.schedule:14} {job.description}")
     return OK
-
-
-def _refuse(message: str) -> int:
-    print(f"python -m flows: {message}", file=sys.stderr)
-    return BAD_OPTIONS
 
 
 if __name__ == "__main__":

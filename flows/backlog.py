@@ -15,6 +15,7 @@ from maintenance.catalogue import check_schema
 from maintenance.cutoff import Cutoff
 from maintenance.database import database_clock, engine_for, transaction
 from maintenance.errors import MaintenanceError
+from maintenance.odd_values import later
 from maintenance.outside_text import one_line
 from maintenance.report import Overdue
 from maintenance.settings import settings
@@ -73,7 +74,8 @@ def _count(job: Job, cutoff: Cutoff) -> Backlog:
     age = overdue.oldest_age_seconds if overdue else None
     if age is None or job.due_after is None:
         return Backlog(overdue)
-    return Backlog(overdue, cutoff.started_at - timedelta(seconds=age) + job.due_after)
+    due = later(later(cutoff.started_at, -timedelta(seconds=age)), job.due_after)
+    return Backlog(overdue, due)
 
 
 def _one_line(error: MaintenanceError) -> str:

@@ -43,7 +43,8 @@ def cleanup_idempotency_keys(
     rows = batch_size or settings().delete_batch_size
     options = DeleteOptions(JOB.name, IDEMPOTENCY_KEYS, rows)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
     return delete_by_age(run)
 
 

@@ -90,14 +90,14 @@ def cleanup_orphaned_containers(
 
 
 def _preview(run: Run) -> None:
-    found = find_orphans(run.cutoff, run.options)
-    run.report.warnings += found.warnings
+    found = run.once(find_orphans)
+    run.warn(found.warnings)
     run.report.add(previewed(found.orphans))
 
 
 def _work(run: Run) -> None:
-    found = find_orphans(run.cutoff, run.options)
-    run.report.warnings += found.warnings
+    found = run.once(find_orphans)
+    run.warn(found.warnings)
     run.drain(remove_orphans, OrphanWork(run.options, found.orphans))
     run.report.overdue = count_orphans(run.cutoff, run.options)
 

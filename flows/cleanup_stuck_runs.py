@@ -70,22 +70,23 @@ def cleanup_stuck_runs(
     timeout = timedelta(minutes=timeout_minutes)
     options = StuckOptions(JOB.name, batch_size or settings().batch_size, timeout)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
     run.report.cutoff = cutoff.as_of - timeout
     return perform(run, preview=_preview, work=_work)
 
 
 def _preview(run: Run) -> None:
     run.drain(preview_stuck_runs)
-    run.drain(preview_earlier_runs)
-    run.report.warnings += find_runs_without_start(run.cutoff, run.options)
+    run.drain_secondary(preview_earlier_runs)
+    run.warn(find_runs_without_start(run.cutoff, run.options))
 
 
 def _work(run: Run) -> None:
     run.drain(time_out_stuck_runs)
-    run.drain(follow_up_earlier_runs)
+    run.drain_secondary(follow_up_earlier_runs)
     run.report.overdue = count_stuck_runs(run.cutoff, run.options)
-    run.report.warnings += find_runs_without_start(run.cutoff, run.options)
+    run.warn(find_runs_without_start(run.cutoff, run.options))
 
 
 JOB = Job(

@@ -42,7 +42,8 @@ def clear_sessions(
     rows = batch_size or settings().delete_batch_size
     options = DeleteOptions(JOB.name, SESSIONS, rows)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
     return delete_by_age(run)
 
 

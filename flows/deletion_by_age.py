@@ -55,7 +55,8 @@ def _preview(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    reached = run.drain(delete_expired)
+    # A batch is not flushed to disk by itself, so a crash of the database can bring rows back.
+    reached = run.drain(delete_expired, resumable=False)
     run.report.overdue = count_expired(run.cutoff, run.options, reached)
 
 

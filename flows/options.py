@@ -2,15 +2,30 @@
 
 import argparse
 import inspect
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 from flows.job import Job
 from flows.jobs import JOBS
+from maintenance.errors import ParameterError
 
 
-def parser() -> argparse.ArgumentParser:
+class OptionsParser(argparse.ArgumentParser):
+    """A parser that raises its errors instead of exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage, and raise the error.
+
+        Raises:
+            ParameterError: always.
+        """
+        self.print_usage(sys.stderr)
+        raise ParameterError(message)
+
+
+def parser() -> OptionsParser:
     """Return the parser of `python -m flows`."""
-    top = argparse.ArgumentParser(
+    top = OptionsParser(
         prog="python -m flows",
         description="Run one maintenance job in this process, with or without a Prefect server.",
         epilog="Exit status: 0 success, 1 items or the run failed, 2 bad options, 130 or 143"

@@ -7,10 +7,13 @@ from prefect import flow
 from flows.job import Job
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
 from flows.run.perform import perform
+from flows.run.prefect_context import has_server
 from flows.run.run import Run
-from maintenance.report import Report
+from maintenance.report import Report, StopReason
 from maintenance.settings import settings
+from maintenance.storage.missing import FileCount
 from tasks.preflight import choose_run_cutoff
+from tasks.purge.discovery_history import is_discovery_due, note_discovery
 from tasks.purge.options import PurgeOptions
 from tasks.purge.queued_submissions import (
     count_queued,
@@ -32,12 +35,14 @@ def process_purge_retries(
     batch_size: BatchSize = None,
     time_budget: TimeBudget = None,
     max_batches: MaxBatches = None,
+    accept_missing_files: bool = False,
 ) -> Report:
     """Purge queued submissions: content that must not be stored, and earlier failures.
 
     Selected: rows of `submissions_purgeretry` that are due at the cutoff; oldest first. Before
-    that, submissions with the policy DO_NOT_STORE, or an unknown one, that are missing from the
-    queue are added to it, if they have been run or are older than an hour, and have no active run.
+    that, at most once an hour, submissions with the policy DO_NOT_STORE, or an unknown one, that
+    are missing from the queue are added to it, if they have been run or are at least an hour old,
+    and have no active run.
 
     Deleted and cleared: the same as by purge-expired-submissions, whatever the policy is now; a
     queued row is purged. After the purge, the row is removed from the queue. A submission with an
@@ -56,23 +61,37 @@ def process_purge_retries(
         time_budget: Seconds after which the run stops and leaves the rest to the next run; above 0,
             at most 86,400. Empty: the worker's setting, or 4 minutes.
         max_batches: Stop after this many batches; at least 1. Empty: no limit.
+        accept_missing_files: Continue although many files that rows name are missing, and none was
+            found. Use it once, after you made sure that the storage is complete and mounted.
     """
-    options = PurgeOptions(JOB.name, batch_size or settings().batch_size)
+    files = FileCount(accepted=accept_missing_files)
+    options = PurgeOptions(JOB.name, batch_size or settings().batch_size, files=files)
     cutoff = choose_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
-    return perform(run, preview=_preview, work=_work)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
+    return perform(run, preview=_preview, work=_work, backoff=SHORT_BACKOFF)
 
 
 def _preview(run: Run) -> None:
-    run.drain(preview_unqueued)
+    run.drain_secondary(preview_unqueued)
     run.drain(preview_queued)
 
 
 def _work(run: Run) -> None:
-    run.drain(discover_unqueued)
+    _discover(run)
     run.drain(purge_queued)
     run.drain(purge_queued)  # again, for rows that were locked in the first pass
     run.report.overdue, run.report.alerts = count_queued(run.cutoff, run.options)
+
+
+def _discover(run: Run) -> None:
+    """Search the whole table for what must be queued, at most once an hour."""
+    if not has_server():  # the time of the last search is kept there
+        run.drain_secondary(discover_unqueued)
+    elif is_discovery_due(run.job, run.cutoff.started_at):
+        run.drain_secondary(discover_unqueued)
+        if run.report.stopped_because is StopReason.DRAINED:
+            note_discovery(run.job, run.cutoff.started_at)
 
 
 JOB = Job(

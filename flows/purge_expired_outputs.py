@@ -1,5 +1,6 @@
 """purge-expired-outputs: remove findings, artifacts and files of runs past their retention."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from prefect import flow
@@ -11,6 +12,7 @@ from flows.run.prefect_context import has_server
 from flows.run.run import Run
 from maintenance.report import Report
 from maintenance.settings import settings
+from maintenance.storage.missing import FileCount
 from tasks.preflight import choose_run_cutoff
 from tasks.purge.failure_history import count_failures
 from tasks.purge.options import PurgeOptions
@@ -32,6 +34,7 @@ def purge_expired_outputs(
     batch_size: BatchSize = None,
     time_budget: TimeBudget = None,
     max_batches: MaxBatches = None,
+    accept_missing_files: bool = False,
 ) -> Report:
     """Remove findings, artifacts and files of runs past their output retention.
 
@@ -57,10 +60,14 @@ def purge_expired_outputs(
         time_budget: Seconds after which the run stops and leaves the rest to the next run; above 0,
             at most 86,400. Empty: the worker's setting, or 20 minutes.
         max_batches: Stop after this many batches; at least 1. Empty: no limit.
+        accept_missing_files: Continue although many files that rows name are missing, and none was
+            found. Use it once, after you made sure that the storage is complete and mounted.
     """
-    options = PurgeOptions(JOB.name, batch_size or settings().batch_size)
+    files = FileCount(accepted=accept_missing_files)
+    options = PurgeOptions(JOB.name, batch_size or settings().batch_size, files=files)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
     return perform(run, preview=_preview, work=_work)
 
 
@@ -70,9 +77,10 @@ def _preview(run: Run) -> None:
 
 
 def _work(run: Run) -> None:
-    run.drain(repair_output_deadlines)
+    found = run.drain_secondary(repair_output_deadlines)
     run.drain(purge_outputs)
-    run.drain(purge_undated_outputs)
+    if found is not None:
+        run.drain(purge_undated_outputs, replace(run.options, candidates=found))
     run.report.overdue = count_overdue_outputs(run.cutoff, run.options)
     if has_server():  # the counts of earlier runs are kept there
         run.report.alerts = count_failures(run.job, run.report.failed_items)

@@ -10,6 +10,7 @@ from flows.run.perform import perform
 from flows.run.run import Run
 from maintenance.report import Report
 from maintenance.settings import settings
+from maintenance.storage.missing import FileCount
 from tasks.preflight import choose_run_cutoff
 from tasks.purge.options import PurgeOptions
 from tasks.purge.submission_preview import preview_overdue, preview_undated
@@ -30,6 +31,7 @@ def purge_expired_submissions(
     time_budget: TimeBudget = None,
     max_batches: MaxBatches = None,
     retry_failed: bool = False,
+    accept_missing_files: bool = False,
 ) -> Report:
     """Remove the content of submissions past their retention.
 
@@ -59,21 +61,26 @@ def purge_expired_submissions(
         max_batches: Stop after this many batches; at least 1. Empty: no limit.
         retry_failed: Also purge submissions whose earlier purge failed and whose next attempt is
             not due yet. Use it after the cause was repaired.
+        accept_missing_files: Continue although many files that rows name are missing, and none was
+            found. Use it once, after you made sure that the storage is complete and mounted.
     """
-    options = PurgeOptions(JOB.name, batch_size or settings().batch_size, retry_failed)
+    files = FileCount(accepted=accept_missing_files)
+    rows = batch_size or settings().batch_size
+    options = PurgeOptions(JOB.name, rows, retry_failed, files=files)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
-    run = Run(JOB.name, cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
     return perform(run, preview=_preview, work=_work)
 
 
 def _preview(run: Run) -> None:
     run.drain(preview_overdue)
-    run.drain(preview_undated)
+    run.drain_secondary(preview_undated)
 
 
 def _work(run: Run) -> None:
-    run.drain(repair_overdue)
-    run.drain(repair_undated)
+    run.drain_secondary(repair_overdue)
+    run.drain_secondary(repair_undated)
     run.drain(purge_submissions)
     run.drain(purge_submissions)  # again, for rows that were locked in the first pass
     run.report.overdue = count_overdue(run.cutoff, run.options)

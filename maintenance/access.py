@@ -6,7 +6,7 @@ statement that uses a column not declared here fails there.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Columns = Mapping[str, tuple[str, ...]]
 
@@ -191,11 +191,38 @@ CLEANUP_ORPHANED_CONTAINERS = Access(
     select={"validations_validationrun": columns("id status ended_at")},
 )
 
+NAMED_FILES: Columns = {
+    "django_migrations": columns("id app name applied"),
+    "submissions_submission": columns("input_file content_purged_at"),
+    "submissions_submissioninputfile": columns("input_file file_purged_at"),
+    "validations_artifact": columns("file"),
+    "validations_runevidenceartifact": columns("manifest_path availability"),
+    "validations_executionattempt": columns(
+        "step_run_id execution_bundle_uri input_envelope_uri output_envelope_uri"
+    ),
+    "validations_validationsteprun": columns("id validation_run_id"),
+    "validations_validationrun": columns("id org_id status output_purged_at"),
+}
+"""What the application and its storage are recognized by (SPEC 10.1)."""
+
+
+def _with_storage(access: Access) -> Access:
+    """Return the access of a job that deletes or saves files."""
+    tables = {**access.select, **NAMED_FILES}
+    return replace(
+        access,
+        select={
+            table: tuple(dict.fromkeys(access.select.get(table, ()) + NAMED_FILES.get(table, ())))
+            for table in tables
+        },
+    )
+
+
 ACCESS: Mapping[str, Access] = {
-    "purge-expired-submissions": PURGE_SUBMISSIONS,
-    "purge-expired-outputs": PURGE_OUTPUTS,
-    "process-purge-retries": PURGE_SUBMISSIONS,
-    "cleanup-stuck-runs": CLEANUP_STUCK_RUNS,
+    "purge-expired-submissions": _with_storage(PURGE_SUBMISSIONS),
+    "purge-expired-outputs": _with_storage(PURGE_OUTPUTS),
+    "process-purge-retries": _with_storage(PURGE_SUBMISSIONS),
+    "cleanup-stuck-runs": _with_storage(CLEANUP_STUCK_RUNS),
     "cleanup-orphaned-containers": CLEANUP_ORPHANED_CONTAINERS,
     "cleanup-idempotency-keys": CLEANUP_IDEMPOTENCY_KEYS,
     "cleanup-callback-receipts": CLEANUP_CALLBACK_RECEIPTS,

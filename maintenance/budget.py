@@ -6,19 +6,34 @@ from dataclasses import dataclass, field
 SLICE_SECONDS = 10.0
 """Length of a slice: long compared with the cost of a Prefect task run."""
 
+SECONDARY_SHARE = 0.25
+"""Share of the time budget that repairs and discovery may use, so that purging gets its turn."""
+
 
 @dataclass
 class Budget:
-    """What a run may use (SPEC 2.3): seconds from the budget's creation, and batches."""
+    """What a run may use (SPEC 2.3): seconds from the budget's creation, and batches.
+
+    Attributes:
+        seconds: the time budget.
+        max_batches: most batches with selected items; None for no limit.
+        batches: batches with selected items so far.
+        secondary_seconds: seconds that repairs and discovery have taken so far.
+    """
 
     seconds: float
     max_batches: int | None = None
     batches: int = 0
+    secondary_seconds: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
     def spend(self, batches: int) -> None:
         """Count the batches of a finished slice."""
         self.batches += batches
+
+    def spend_secondary(self, seconds: float) -> None:
+        """Count the time of a finished slice of repairs or discovery."""
+        self.secondary_seconds += seconds
 
     @property
     def seconds_left(self) -> float:
@@ -32,18 +47,43 @@ class Budget:
             return "max_batches"
         return "time_budget" if self.seconds_left <= 0 else None
 
-    def slice(self) -> "SliceBudget":
-        """Return the next slice's share."""
+    @property
+    def secondary_seconds_left(self) -> float:
+        """Seconds left for repairs and discovery; zero or negative when their share is used."""
+        return min(SECONDARY_SHARE * self.seconds - self.secondary_seconds, self.seconds_left)
+
+    def slice(self, rows: int | None = None) -> "SliceBudget":
+        """Return the next slice's share.
+
+        Args:
+            rows: size of its first batch; None for the step's own choice.
+        """
         left = None if self.max_batches is None else self.max_batches - self.batches
-        return SliceBudget(seconds=min(SLICE_SECONDS, self.seconds_left), max_batches=left)
+        seconds = min(SLICE_SECONDS, self.seconds_left)
+        return SliceBudget(seconds, left, rows)
+
+    def secondary_slice(self, rows: int | None = None) -> "SliceBudget":
+        """Return the next share of repairs or discovery.
+
+        Args:
+            rows: size of its first batch; None for the step's own choice.
+        """
+        return SliceBudget(min(SLICE_SECONDS, self.secondary_seconds_left), None, rows)
 
 
 @dataclass(frozen=True)
 class SliceBudget:
-    """One slice's share of the run's budget."""
+    """One slice's share of the run's budget.
+
+    Attributes:
+        seconds: how long the slice may start batches.
+        max_batches: most batches with selected items; None for no limit.
+        first_rows: size of the first batch, within the step's own limit; None for the step's own.
+    """
 
     seconds: float
     max_batches: int | None = None
+    first_rows: int | None = None
 
     def clock(self) -> "SliceClock":
         """Start the clock of this slice."""
@@ -57,15 +97,21 @@ class SliceClock:
     deadline: float
     max_batches: int | None
     batches: int = 0
+    """Batches with selected items so far."""
+    _begun: bool = False
 
     def another(self) -> bool:
-        """Return whether one more batch fits, and count it if so."""
+        """Return whether one more batch may start."""
         if self.max_batches is not None and self.batches >= self.max_batches:
             return False
-        if self.batches and time.monotonic() >= self.deadline:
+        if self._begun and time.monotonic() >= self.deadline:
             return False
-        self.batches += 1
+        self._begun = True
         return True
+
+    def count(self, selected: int) -> None:
+        """Count a finished batch. One that selected nothing is free: it was only a search."""
+        self.batches += selected > 0
 
 
 @dataclass

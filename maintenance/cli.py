@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from deployments.monitoring.preflight import deployment_checks
 from deployments.monitoring.status import as_json, as_table, read_status
@@ -26,9 +27,12 @@ from maintenance.checks.finding import (
     ok,
 )
 from maintenance.checks.storage import storage_checks
+from maintenance.database import engine_for
 from maintenance.errors import MaintenanceError, SettingsError
 from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 from maintenance.settings import settings
+from maintenance.storage.adoption import Adoption, adopt_roots
+from maintenance.storage.roots import open_roots
 
 OK, WRONG = 0, 1
 SETTINGS, STORAGE = "settings", "storage"
@@ -102,6 +106,37 @@ def _import(options: argparse.Namespace) -> int:
     return WRONG if done.missing else OK
 
 
+def _adopt(options: argparse.Namespace) -> int:
+    current = settings()
+    with ExitStack() as opened:
+        roots = open_roots(current, opened)
+        engine = engine_for(current, "storage adopt")
+        found = adopt_roots(engine, roots, dry_run=options.dry_run, force=options.force)
+        refused = not options.force and any(one.refused for one in found)
+        for one in found:
+            print(_described(one, refused=refused, options=options))
+    if refused:
+        print(
+            "python -m maintenance: nothing was adopted; mount the right storage, or use --force"
+            " if you are certain that this is it",
+            file=sys.stderr,
+        )
+    return WRONG if refused else OK
+
+
+def _described(one: Adoption, *, refused: bool, options: argparse.Namespace) -> str:
+    place, problem = one.state.root.store.place, one.state.problem
+    if problem is None:
+        return f"{place}: adopted before"
+    if one.state.root.store.absent:
+        done = "not accepted" if refused else "accepted as absent"
+    elif refused:
+        done = "refused" if one.refused else "not adopted"
+    else:
+        done = "would be adopted" if options.dry_run else "adopted"
+    return f"{place} {problem}; {one.findings}: {done}"
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m maintenance",
@@ -121,4 +156,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     beat.add_argument("--dry-run", action="store_true", help="only report what would be done")
     beat.set_defaults(command=_import)
+    storage = commands.add_parser("storage", help="say which storage is the application's")
+    actions = storage.add_subparsers(required=True, metavar="ACTION")
+    adopt = actions.add_parser("adopt", help="mark the storage roots as the application's")
+    adopt.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    adopt.add_argument(
+        "--force", action="store_true", help="adopt even if files that rows name are missing"
+    )
+    adopt.set_defaults(command=_adopt)
     return parser.parse_args(arguments)

@@ -1,22 +1,25 @@
 """Connections to Validibot's database: always with time-outs, always named, errors made safe.
 
 The jobs do not depend on the settings of the server, the database or the role (SPEC 10.8), and
-leave no setting behind: each transaction sets its own with SET LOCAL, so that a connection pooler
-hands none of them to another client (SPEC 10.6).
+leave no setting behind: behind a connection pooler each transaction sets its own with SET LOCAL, so
+that none of them reaches another client (SPEC 10.6).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Literal
 
 import psycopg
 from psycopg import Connection as DriverConnection
 from psycopg import IsolationLevel, sql
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from maintenance import running
 from maintenance.odd_values import adapt
+from maintenance.pooler import backend_pid
 from maintenance.settings import Settings
 from maintenance.transient import translate
 
@@ -25,11 +28,12 @@ MAX_NAME_BYTES = 63
 """PostgreSQL truncates application_name to this many bytes."""
 
 
+SEARCH_PATH = "search_path"
+SET_LOCAL = "set local"
 JOB = "job"
 """The execution option of an engine that holds the job's name."""
 
 _engines: dict[tuple[Settings, str], Engine] = {}
-_known_parameters: dict[tuple[int, frozenset[str]], frozenset[str]] = {}
 
 
 def engine_for(settings: Settings, job: str) -> Engine:
@@ -54,16 +58,24 @@ def engine_for(settings: Settings, job: str) -> Engine:
     parameters = session_parameters(settings)
 
     @event.listens_for(engine, "connect")
-    def _prepare(connection: DriverConnection, _record: object) -> None:
+    def _prepare(connection: DriverConnection, record: ConnectionPoolEntry) -> None:
         adapt(connection)
+        connection.autocommit = True
+        # A pooler makes up the process number of the start-up packet. Without one, the session is
+        # ours, and is set once.
+        if backend_pid(connection) == connection.pgconn.backend_pid:
+            configure(connection, parameters)
+        else:
+            record.info[SET_LOCAL] = settings_statement(connection, parameters, "LOCAL")
+        connection.autocommit = False
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         connection.read_only = False
 
     @event.listens_for(engine, "begin")
     def _set_local(connection: Connection) -> None:
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, DriverConnection)  # noqa: S101 - the only driver
-        configure(driver, parameters, local=True)
+        statement = connection.connection.info.get(SET_LOCAL)
+        if statement is not None:
+            driver_of(connection).execute(statement)
 
     return _engines.setdefault((settings, job), engine)
 
@@ -91,7 +103,7 @@ def dispose_engines() -> None:
 def session_parameters(settings: Settings) -> dict[str, str]:
     """Return the server parameters of every transaction; times in milliseconds.
 
-    Their names are spelled as in pg_settings, in which `configure` looks them up.
+    Their names are spelled as in pg_settings, in which `settings_statement` looks them up.
     """
     return {
         "lock_timeout": milliseconds(settings.lock_timeout_seconds),
@@ -119,34 +131,45 @@ def session_parameters(settings: Settings) -> dict[str, str]:
     }
 
 
-def configure(
-    connection: DriverConnection, parameters: dict[str, str], *, local: bool = False
-) -> None:
-    """Set server parameters, skipping those that the server does not know.
+def configure(connection: DriverConnection, parameters: dict[str, str]) -> None:
+    """Set server parameters of a session that is ours alone, skipping unknown ones."""
+    connection.execute(settings_statement(connection, parameters, "SESSION"))
 
-    Args:
-        connection: in autocommit mode, or in a transaction.
-        parameters: their values by name.
-        local: for this transaction only.
+
+def settings_statement(
+    connection: DriverConnection, parameters: dict[str, str], scope: Literal["LOCAL", "SESSION"]
+) -> sql.Composed:
+    """Return the statements that set parameters, without those that the server does not know.
+
+    Names in the system catalogue come first in the search path, whatever else is on it: nothing in
+    another schema can stand in for a function of PostgreSQL. The rest of it leads to Validibot's
+    tables, and stays.
     """
-    known = _known(connection, parameters)
-    calls = sql.SQL(", ").join(
-        sql.SQL("set_config({}, {}, {})").format(name, value, local)
-        for name, value in parameters.items()
-        if name in known
+    rows = connection.execute(
+        "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY (%s)",
+        ([*parameters, SEARCH_PATH],),
+    ).fetchall()
+    known: dict[str, str] = dict(rows)
+    values = {name: sql.Literal(value) for name, value in parameters.items() if name in known}
+    path = ", ".join(filter(None, ("pg_catalog", known[SEARCH_PATH], "pg_temp")))
+    return sql.SQL("; ").join(
+        [
+            sql.SQL("SET {} {} = {}").format(sql.SQL(scope), sql.Identifier(name), value)
+            for name, value in values.items()
+        ]
+        + [
+            sql.SQL("SET {} {} = {}").format(
+                sql.SQL(scope), sql.Identifier(SEARCH_PATH), sql.SQL(path)
+            )
+        ]
     )
-    connection.execute(sql.SQL("SELECT {}").format(calls))
 
 
-def _known(connection: DriverConnection, parameters: dict[str, str]) -> frozenset[str]:
-    """Return which of the parameters a server of this version knows; asked once."""
-    key = (connection.info.server_version, frozenset(parameters))
-    if key not in _known_parameters:
-        rows = connection.execute(
-            "SELECT name FROM pg_settings WHERE name = ANY (%s)", (list(parameters),)
-        )
-        _known_parameters[key] = frozenset(name for (name,) in rows)
-    return _known_parameters[key]
+def driver_of(connection: Connection) -> DriverConnection:
+    """Return the driver's connection, which threads may share."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, DriverConnection)  # noqa: S101 - the only driver
+    return driver
 
 
 @contextmanager
@@ -162,9 +185,7 @@ def transaction(engine: Engine, *, read_only: bool = False) -> Iterator[Connecti
     try:
         with engine.connect() as connection:
             connection.execution_options(postgresql_readonly=read_only)
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, DriverConnection)  # noqa: S101 - the only driver
-            with running.at_work(job, driver), connection.begin():
+            with running.at_work(job, driver_of(connection)), connection.begin():
                 yield connection
     except (DBAPIError, psycopg.Error) as error:
         running.check_stopped(job)

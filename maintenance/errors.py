@@ -75,5 +75,9 @@ class LockTimeout(TransientDatabaseError):
     """Another session held a lock for longer than the lock time-out."""
 
 
+class StatementTimeout(TransientDatabaseError):
+    """A statement exceeded its time-out: because of one row, or because the server is slow."""
+
+
 class RowRefused(DatabaseError):
     """The database refused a row (a constraint, a trigger): that row's failure, not the run's."""

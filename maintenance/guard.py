@@ -30,9 +30,10 @@ from maintenance.database import (
     MAX_NAME_BYTES,
     configure,
     connect_arguments,
+    driver_of,
     session_parameters,
 )
-from maintenance.errors import GuardLost
+from maintenance.errors import DatabaseError, GuardLost
 from maintenance.pooler import backend_pid, refuse_shared_session
 from maintenance.settings import Settings
 from maintenance.transient import translate
@@ -51,6 +52,8 @@ HOLDER = text(
 logger = logging.getLogger(__name__)
 
 _held: dict[str, "Guard"] = {}
+
+STANDBY = "the database is a standby, where nothing can be written: name the primary"
 
 CHECK_SECONDS = 0.5
 """Between two questions whether the guard is still held."""
@@ -147,13 +150,7 @@ def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Gu
     if len(name) > MAX_NAME_BYTES:
         message = f"the name of job {job} is too long for the guard"
         raise ValueError(message)
-    engine = create_engine(
-        settings.url,
-        poolclass=NullPool,
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-        connect_args=connect_arguments(settings, name),
-    )
+    engine = _engine(settings, name)
     try:
         connection = engine.connect()
     except DBAPIError as error:
@@ -170,13 +167,6 @@ def guard(settings: Settings, job: str, run_id: uuid.UUID | None) -> Iterator[Gu
             connection.close()
         except DBAPIError as error:
             logger.warning("guard of %s: %s", job, translate(error))
-
-
-def driver_of(connection: Connection) -> DriverConnection:
-    """Return the driver's connection, which threads may share."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, DriverConnection)  # noqa: S101 - the only driver
-    return driver
 
 
 @contextmanager
@@ -207,7 +197,32 @@ def _watch(held: Guard, ended: threading.Event) -> None:
             running.stop(held.job, str(error))
 
 
-def _take(engine: Engine, connection: Connection, settings: Settings, job: str) -> Guard:
+def check_session(settings: Settings, name: str) -> None:
+    """Make sure that a guard could be held, without taking one.
+
+    Raises:
+        SharedSession: a connection pooler is in between, and not in session mode.
+        DatabaseError: the database did not answer.
+    """
+    engine = _engine(settings, name)
+    try:
+        with engine.connect() as connection:
+            _refuse_shared(engine, driver_of(connection))
+    except (psycopg.Error, DBAPIError) as error:
+        raise translate(error) from None
+
+
+def _engine(settings: Settings, name: str) -> Engine:
+    return create_engine(
+        settings.url,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        connect_args=connect_arguments(settings, name),
+    )
+
+
+def _refuse_shared(engine: Engine, driver: DriverConnection) -> None:
     def another() -> DriverConnection:
         raw = engine.raw_connection()
         found = raw.driver_connection
@@ -215,11 +230,17 @@ def _take(engine: Engine, connection: Connection, settings: Settings, job: str) 
         assert isinstance(found, DriverConnection)  # noqa: S101 - the only driver
         return found
 
+    refuse_shared_session(driver, another)
+
+
+def _take(engine: Engine, connection: Connection, settings: Settings, job: str) -> Guard:
+    driver = driver_of(connection)
     try:
-        driver = driver_of(connection)
         # Before anything is set or locked: it would stay with a session of the pooler.
-        refuse_shared_session(driver, another)
+        _refuse_shared(engine, driver)
         configure(driver, session_parameters(settings) | {"idle_session_timeout": "0"})
+        if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
+            raise DatabaseError(STANDBY)
         found = _acquire(connection, job)
         found.pid = backend_pid(driver)
     except (psycopg.Error, DBAPIError) as error:

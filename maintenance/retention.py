@@ -5,6 +5,8 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Interval, case, cast, literal
 
+from maintenance.odd_values import later
+
 DO_NOT_STORE: Final = "DO_NOT_STORE"
 STORE_PERMANENTLY: Final = "STORE_PERMANENTLY"
 
@@ -35,13 +37,15 @@ MAX_ERROR_CHARACTERS: Final = 2_000
 def submission_deadline(policy: str, created: datetime, ended: datetime | None) -> datetime | None:
     """Return the deadline of a submission's content; None when the policy has none.
 
+    None, too, when the deadline lies after the year 9999.
+
     Args:
         policy: its `retention_policy`.
         created: its time of creation.
         ended: the latest `ended_at` of its runs, None without one.
     """
     days = INPUT_DAYS.get(policy)
-    return None if days is None else (ended or created) + timedelta(days=days)
+    return None if days is None else later(ended or created, timedelta(days=days))
 
 
 def deadline_expression(

@@ -15,6 +15,7 @@ from maintenance.errors import (
     MaintenanceError,
     RowRefused,
     SharedSession,
+    StatementTimeout,
     TransientDatabaseError,
     TransientStorageError,
 )
@@ -25,6 +26,7 @@ TRANSIENT_CLASSES = ("08", "53", "57", "58")
 # Serialization failure, deadlock, transaction or idle-in-transaction time-out.
 TRANSIENT_STATES = frozenset({"40001", "40P01", "25P03", "25P04"})
 LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
 # Data exceptions, integrity violations, a check option, RAISE in a trigger: one row's failure.
 ROW_CLASSES = ("22", "23", "44", "P0")
 # The message of a data exception may quote the value.
@@ -69,6 +71,8 @@ def translate(error: DBAPIError | psycopg.Error) -> DatabaseError:
         return SharedSession("statement")
     if state == LOCK_NOT_AVAILABLE:
         return LockTimeout(text)
+    if state == QUERY_CANCELED:
+        return StatementTimeout(text)
     if state.startswith(ROW_CLASSES):
         return RowRefused(text)
     lost = not state and _of_connection(orig)

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,11 @@ from demo.sample.spec import SampleSpec
 from demo.sample.submissions import add_submission
 from demo.sample.summary import SampleSummary
 from demo.sample.writing import continue_numbering, copy_rows, write_files
-from maintenance.schema import metadata, organizations
+from maintenance.schema import metadata, migrations, organizations
+from maintenance.storage.adoption import mark_roots
+from maintenance.storage.identity import application_id
+from maintenance.storage.local import LocalStore
+from maintenance.storage.roots import PRIVATE, PUBLIC, Root
 
 ROWS_A_CHUNK = 20_000
 TURN = 0.0005
@@ -45,9 +49,10 @@ def load_sample(
     """
     chunk = Chunk(spec, Draw(spec.seed), Moments(as_of))
     row_counts = Counter({table.name: 0 for table in metadata.sorted_tables})
+    row_counts[migrations.name] = 1
     files = file_bytes = 0
     with _quick_turns(), engine.connect() as pooled, ThreadPoolExecutor(1) as background:
-        connection = _prepare(pooled, spec)
+        connection = _prepare(pooled, spec, as_of)
         copying: Future[None] = background.submit(lambda: None)
         for _ in _chunks(chunk):
             rows, chunk_files = chunk.take()
@@ -62,6 +67,8 @@ def load_sample(
         continue_numbering(connection, metadata.sorted_tables)
         connection.execute("ANALYZE")
         connection.commit()
+        if spec.with_files:
+            _mark(storage_root, application_id(pooled))
     counts = {field.name: chunk.tally[field.name] for field in fields(SampleSummary)}
     counts |= {"files": files, "file_bytes": file_bytes}
     del counts["rows"]
@@ -83,8 +90,27 @@ def _quick_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _prepare(pooled: PooledConnection, spec: SampleSpec) -> Connection:
-    """Set up the connection that copies."""
+def identify(connection: PooledConnection, as_of: datetime) -> None:
+    """Give an application its identity, its first migration, unless it has one."""
+    if connection.scalar(select(migrations.c.id).limit(1)) is None:
+        first = {"app": "contenttypes", "name": "0001_initial", "applied": as_of}
+        connection.execute(migrations.insert().values(first))
+
+
+def _mark(storage_root: Path, application: str) -> None:
+    """Mark the roots of the storage as the application's, as the jobs demand it."""
+    with ExitStack() as opened:
+        roots = []
+        for name in (PRIVATE, PUBLIC):
+            (storage_root / name).mkdir(parents=True, exist_ok=True)
+            store = LocalStore(storage_root / name)
+            opened.callback(store.close)
+            roots.append(Root(name, store))
+        mark_roots(roots, application)
+
+
+def _prepare(pooled: PooledConnection, spec: SampleSpec, as_of: datetime) -> Connection:
+    """Set up the connection that copies, and the identity of the application."""
     connection = pooled.connection.driver_connection
     if not isinstance(connection, Connection):
         raise TypeError("a sample is loaded through psycopg")
@@ -92,6 +118,7 @@ def _prepare(pooled: PooledConnection, spec: SampleSpec) -> Connection:
     pooled.detach()
     if pooled.scalar(select(func.count()).select_from(organizations)):
         raise ValueError("a sample is loaded into empty tables, and there are organizations")
+    identify(pooled, as_of)
     if not spec.check_references:
         pooled.execute(text("SET session_replication_role = replica"))
     pooled.commit()

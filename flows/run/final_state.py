@@ -14,6 +14,8 @@ ITEMS_FAILED = "ItemsFailed"
 SKIPPED = "Skipped"
 """Name of the Completed state of a run that did nothing, because another run holds the job."""
 
+ATTACHED = "_maintenance_report"
+
 
 class UnfinishedRun(MaintenanceError):
     """A run did not do all of its work; `report` lists what it did."""
@@ -30,6 +32,17 @@ class ItemsFailed(UnfinishedRun):
 
 class RunStopped(UnfinishedRun):
     """The run ended early because of a stop request."""
+
+
+def attach_report(error: Exception, report: Report) -> None:
+    """Attach the report of a run to the error that ended it."""
+    setattr(error, ATTACHED, report)
+
+
+def attached_report(error: BaseException) -> Report | None:
+    """Return the report of the run that an error ended; None when it ended before its report."""
+    report: Report | None = getattr(error, ATTACHED, None)
+    return report
 
 
 def final_state(report: Report) -> State[Any]:

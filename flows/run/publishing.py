@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flows.run.events import emit_events
+from flows.run.final_state import attach_report
 from flows.run.prefect_context import has_server, run_logger
 from flows.run.success_ping import is_success, ping
 from maintenance import stop_request
@@ -33,12 +34,15 @@ def published(report: Report) -> Iterator[None]:
             if not (stop_request.requested() and is_transient(error)):
                 report.stopped_because = StopReason.ERROR
                 report.message = f"{type(error).__name__}: {error}"
+                attach_report(error, report)
                 _publish(report, started)
                 emit(report)
                 raise
             # Without the stop request, the task would have been retried.
             report.stopped_because = StopReason.CANCELLED
             report.warnings.append(f"stopped instead of retrying: {error}")
+        if report.stopped_because is StopReason.SKIPPED and not report.batches:
+            return  # nothing was done, so the artifact of the last run that worked stays the latest
         _publish(report, started)
         _ping_success(report)
 

@@ -8,9 +8,10 @@ from sqlalchemy import Connection, text
 from maintenance.access import ACCESS
 from maintenance.catalogue import problems, triggers
 from maintenance.checks.finding import Check, Finding, Severity, error, not_checked, ok, warning
-from maintenance.database import engine_for, transaction
+from maintenance.database import APPLICATION, engine_for, transaction
 from maintenance.errors import DatabaseError
 from maintenance.expiring import EXPIRING
+from maintenance.guard import check_session
 from maintenance.indexes import TIME_INDEX, missing_indexes
 from maintenance.privileges import as_grants, lacking, privileges_of
 from maintenance.settings import Settings
@@ -43,9 +44,8 @@ FACTS = text(
     "SELECT current_setting('server_version') AS version,"
     " CAST(current_setting('server_version_num') AS integer) / 10000 AS major,"
     " current_database() AS name, current_user AS role,"
-    " array_to_string(current_schemas(false), ', ') AS schemas,"
-    " pg_is_in_recovery() AS standby,"
-    " CAST(current_setting('default_transaction_read_only') AS boolean) AS read_only"
+    " array_to_string(array_remove(current_schemas(false), 'pg_catalog'), ', ') AS schemas,"
+    " pg_is_in_recovery() AS standby"
 )
 
 ELSEWHERE = text(
@@ -69,6 +69,7 @@ def database_check(settings: Settings) -> Check:
 
 def _find(settings: Settings) -> list[Finding]:
     try:
+        check_session(settings, f"{APPLICATION} check")
         with transaction(engine_for(settings, "check"), read_only=True) as connection:
             facts, tables = _facts(connection), _tables(connection)
             grants = _grants(connection)
@@ -93,11 +94,8 @@ def _facts(connection: Connection) -> Finding:
     )
     if facts.major < FIRST_VERSION:
         return error(DATABASE, where, f"the jobs need PostgreSQL {FIRST_VERSION} or newer")
-    if facts.standby or facts.read_only:
-        kind = "a standby" if facts.standby else "read only for this role"
-        return error(
-            DATABASE, f"{where}: it is {kind}", "connect to the primary, with a role that may write"
-        )
+    if facts.standby:
+        return error(DATABASE, f"{where}: it is a standby", "connect to the primary")
     return ok(DATABASE, where)
 
 

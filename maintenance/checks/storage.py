@@ -7,15 +7,20 @@ system has no such files, with a temporary file that is removed.
 import errno
 import os
 import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from maintenance.checks.finding import Check, Finding, error, ok
-from maintenance.errors import StorageError
+from maintenance.checks.finding import Check, Finding, error, not_checked, ok, warning
+from maintenance.database import engine_for
+from maintenance.errors import DatabaseError, StorageError
 from maintenance.settings import Settings
-from maintenance.storage.directories import open_root
-from maintenance.storage.layout import open_stores
+from maintenance.storage.adoption import ACTION, ADOPT, Adoption, examine_roots
+from maintenance.storage.local_root import open_root
+from maintenance.storage.roots import BUNDLES, PRIVATE, PUBLIC, open_roots
 
+JOB = "check storage"
 BUCKETS = "storage buckets"
 MAX_ENTRIES = 200
 """Entries of a root that are checked."""
@@ -26,27 +31,61 @@ NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 def storage_checks(settings: Settings) -> list[Check]:
     """Return one check per root, so that one that hangs does not hide the others."""
+    names = [PRIVATE, PUBLIC]
+    if settings.data_storage_backend == "gcs" or settings.bundle_root != settings.private_root:
+        names.append(BUNDLES)
+    markers = Check(tuple(map(_marker, names)), lambda: check_markers(settings, names))
     if settings.data_storage_backend != "local":
-        return [Check((BUCKETS,), lambda: [_buckets(settings)])]
+        return [Check((BUCKETS,), lambda: [_buckets(settings)]), markers]
     private, public = settings.private_root, settings.public_root
     checks = [_root("storage private", private), _root("storage public", public, required=False)]
-    if settings.bundle_root != private:
+    if BUNDLES in names:
         checks.append(_root("storage bundles", settings.bundle_root))
-    return checks
+    return [*checks, markers]
+
+
+def check_markers(settings: Settings, names: Sequence[str]) -> list[Finding]:
+    """Return for each root whether it is known to be the application's (SPEC 10.1)."""
+    try:
+        with ExitStack() as opened:
+            roots = open_roots(settings, opened)
+            adoptions = examine_roots(engine_for(settings, JOB), roots)
+    except DatabaseError:
+        return not_checked([*map(_marker, names)], "the database cannot be used")
+    except StorageError as problem:
+        return not_checked([*map(_marker, names)], str(problem))
+    found = {one.state.root.name: one for one in adoptions}
+    return [_state(name, found.get(name)) for name in names]
+
+
+def _state(name: str, found: Adoption | None) -> Finding:
+    marker = _marker(name)
+    if found is None:
+        return ok(marker, "DATA_STORAGE_ROOT leads to another root")
+    place, problem = found.state.root.store.place, found.state.problem
+    if problem is None:
+        if found.state.root.store.absent:
+            return ok(marker, f"{place} is absent, and was never used")
+        return ok(marker, f"{place} is adopted by this application")
+    text = f"{place} {problem}: {found.findings}"
+    if found.state.adoptable and found.findings.certain:
+        return warning(marker, text, f"the next purge job adopts it, or `{ADOPT}`")
+    return error(marker, text, ACTION)
+
+
+def _marker(name: str) -> str:
+    return f"storage {name} marker"
 
 
 def check_root(name: str, root: Path, *, required: bool = True) -> Finding:
     """Return whether a directory can be used as a root."""
     try:
-        directory = open_root(root)
-    except OSError as problem:
-        if problem.errno == errno.ENOENT and not required:
-            return ok(name, f"{root} is absent: no bundle of the older layout")
-        return error(
-            name,
-            f"{root}: {problem.strerror}",
-            "mount Validibot's storage, and set STORAGE_ROOT and DATA_STORAGE_ROOT as it does",
-        )
+        directory = open_root(root, required=required)
+    except StorageError as problem:
+        action = "set STORAGE_ROOT and DATA_STORAGE_ROOT as Validibot does"
+        return error(name, str(problem), action)
+    if directory is None:
+        return ok(name, f"{root} is absent")
     try:
         with os.scandir(directory) as entries:
             folders = [
@@ -105,8 +144,8 @@ def _buckets(settings: Settings) -> Finding:
     if settings.data_storage_backend == "gcs":
         names.append(settings.gcs_validation_bucket)
     try:
-        with open_stores(settings):
-            pass
+        with ExitStack() as opened:
+            open_roots(settings, opened)
     except StorageError as problem:
         action = "see docs/operating.md for the buckets' variables, credentials and permissions"
         return error(BUCKETS, str(problem), action)

@@ -6,6 +6,7 @@ Foreign keys to tables that no job uses are left out.
 """
 
 from maintenance.schema.application import (
+    migrations,
     organizations,
     projects,
     users,
@@ -29,6 +30,7 @@ __all__ = [
     "input_files",
     "input_traces",
     "metadata",
+    "migrations",
     "organizations",
     "projects",
     "purge_retries",

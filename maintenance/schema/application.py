@@ -22,6 +22,16 @@ from maintenance.schema.base import (
     varchars,
 )
 
+migrations = Table(
+    "django_migrations",
+    metadata,
+    identity_key(),
+    varchar("app", 255),
+    varchar("name", 255),
+    moment("applied"),
+)
+"""What Django has applied; the first row is the identity of the application (SPEC 10.1)."""
+
 organizations = Table(
     "users_organization",
     metadata,

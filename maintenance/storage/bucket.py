@@ -11,16 +11,25 @@ directories that a keep-list asks about are the components of a key.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
 
-from maintenance.errors import TransientStorageError, UnsafeKey
+from maintenance.errors import StorageError, TransientStorageError, UnsafeKey
 from maintenance.storage.bucket_saving import save_file
+from maintenance.storage.bucket_targets import (
+    Found,
+    Target,
+    chunks_of,
+    outcomes_of,
+    refused,
+    size_of,
+    workable,
+)
 from maintenance.storage.keys import split_file_key, split_key
-from maintenance.storage.service import Bucket, Page, Refusal, Version
-from maintenance.storage.store import ABSENT, Deletion, Saved, Tree
+from maintenance.storage.marker import MARKER, MAX_MARKER_BYTES
+from maintenance.storage.permit import ALWAYS, Permit, wait_for_all
+from maintenance.storage.service import Bucket, Refusal
+from maintenance.storage.store import Deletion, Saved, Tree
 
 REQUESTS = 8
 """Requests at a time; the clients keep ten connections."""
@@ -48,30 +57,10 @@ PATIENCE_SECONDS = 10.0
 """How long they are tried again, including the retries of the service's own client."""
 
 
-@dataclass(slots=True, eq=False)
-class Target:
-    """A key or a tree: the prefix that is listed, and its outcome so far."""
-
-    prefix: str
-    doomed: Callable[[str], bool]
-    single: bool
-    outcome: Deletion = ABSENT
-    following: str | None = None
-    found: bool = False
-    busy: str | None = None
-
-    def ends_with(self, page: Page) -> bool:
-        """Return whether no later page can hold more of it: a single key is listed first."""
-        if page.following is None:
-            return True
-        return self.single and bool(page.versions) and page.versions[-1].key != self.prefix
-
-
-Found = list[tuple[Target, Version]]
-
-
 class BucketStore:
     """The keys of a bucket below a prefix; see `Store` for what its methods promise."""
+
+    absent = False
 
     def __init__(
         self,
@@ -104,35 +93,71 @@ class BucketStore:
         self._pool.shutdown()
         self._bucket.close()
 
+    @property
+    def place(self) -> str:
+        """The bucket and prefix, as messages call them."""
+        return f"storage {self._bucket.url}{self._prefix}"
+
+    def read_marker(self) -> bytes | None:
+        """Return the content of the prefix's marker."""
+        content = self._bucket.read(self._prefix + MARKER, MAX_MARKER_BYTES)
+        if isinstance(content, Refusal):
+            message = f"{self.place}: {MARKER} cannot be read: {content.cause}"
+            raise StorageError(message)
+        return content
+
+    def write_marker(self, content: bytes) -> None:
+        """Write or replace the prefix's marker."""
+        done = self._bucket.write(self._prefix + MARKER, content, replace=True)
+        if isinstance(done, Refusal):
+            message = f"{self.place}: {MARKER} cannot be written: {done.cause}"
+            raise StorageError(message)
+
+    def exist(self, keys: Sequence[str]) -> list[bool]:
+        """Return for each key whether there is an object, or for a tree any below it."""
+        return list(self._pool.map(self._exists, keys))
+
     def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
         """Save files, never over others; one outcome per file, in their order."""
         return list(
             self._pool.map(lambda file: save_file(self._bucket, self._prefix, *file), files)
         )
 
-    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
+    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
         """Delete single files; one outcome per key, in their order."""
         targets = self._files(keys)
-        self._remove(targets, FILE_PAGE)
-        return _outcomes(targets)
+        self._remove(targets, FILE_PAGE, permit)
+        return outcomes_of(targets)
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
+    def remove_trees(self, trees: Sequence[Tree], permit: Permit = ALWAYS) -> list[Deletion]:
         """Delete trees; one outcome per tree, in their order."""
         targets = [self._tree(tree) for tree in trees]
-        self._remove(targets, self._page)
-        return _outcomes(targets)
+        self._remove(targets, self._page, permit)
+        return outcomes_of(targets)
 
     def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
         """Return what `remove_files` would delete, without changing anything."""
         targets = self._files(keys)
         self._measure(targets, FILE_PAGE)
-        return _outcomes(targets)
+        return outcomes_of(targets)
 
     def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
         """Return what `remove_trees` would delete, without changing anything."""
         targets = [self._tree(tree) for tree in trees]
         self._measure(targets, self._page)
-        return _outcomes(targets)
+        return outcomes_of(targets)
+
+    def _exists(self, key: str) -> bool:
+        try:
+            name = self._prefix + "/".join(split_key(key))
+        except UnsafeKey:
+            return False  # No object of ours can have this key.
+        prefix = f"{name}/" if key.endswith("/") else name
+        page = self._bucket.page(prefix, None, FILE_PAGE)
+        if isinstance(page, Refusal):
+            message = f"{self.place} cannot be read: {self._shown(name)}: {page.cause}"
+            raise StorageError(message)
+        return any(not one.marker and (prefix != name or one.key == name) for one in page.versions)
 
     def _files(self, keys: Sequence[str]) -> list[Target]:
         """Return the target of each key; equal keys share theirs."""
@@ -147,14 +172,14 @@ class BucketStore:
         try:
             full = self._prefix + "/".join(split_file_key(key))
         except UnsafeKey as error:
-            return _refused(error)
+            return refused(error)
         return Target(full, full.__eq__, single=True)
 
     def _tree(self, tree: Tree) -> Target:
         try:
             prefix = self._prefix + "/".join(split_key(tree.prefix)) + "/"
         except UnsafeKey as error:
-            return _refused(error)
+            return refused(error)
         url = self._bucket.url
         named = {uri.removeprefix(url) for uri in tree.kept_uris if uri.startswith(url)}
 
@@ -169,17 +194,17 @@ class BucketStore:
         return Target(prefix, doomed, single=False)
 
     def _measure(self, targets: Iterable[Target], page: int) -> None:
-        for found in self._listed(_workable(targets), page):
+        for found in self._listed(workable(targets), page):
             for target, version in found:
-                target.outcome += _size(version)
+                target.outcome += size_of(version)
 
-    def _remove(self, targets: Iterable[Target], page: int) -> None:
+    def _remove(self, targets: Iterable[Target], page: int, permit: Permit) -> None:
         """Delete until a listing shows nothing that is to be deleted."""
-        wanted = left = _workable(targets)
+        wanted = left = workable(targets)
         given_up: list[Target] = []
         deadline = time.monotonic() + self._patience_seconds
         for number in range(MAX_PASSES):
-            self._pass(left, page)
+            self._pass(left, page, permit)
             left = [target for target in left if target.found and target.outcome.error is None]
             if any(target.busy for target in left):
                 pause = PAUSE_SECONDS * 2**number
@@ -198,7 +223,7 @@ class BucketStore:
             cause = target.busy or "is still there after its deletion"
             target.outcome += Deletion(error=f"{self._shown(target.prefix)}: {cause}")
 
-    def _pass(self, targets: Sequence[Target], page: int) -> None:
+    def _pass(self, targets: Sequence[Target], page: int, permit: Permit) -> None:
         """Delete what one listing shows."""
         for target in targets:
             target.found = False
@@ -208,10 +233,10 @@ class BucketStore:
             # The wave that was listed last is never deleted yet: some services cannot continue a
             # listing after a version that no longer exists.
             if len(held) >= HELD:
-                self._delete(held)
+                self._delete(held, permit)
                 held = []
             held += found
-        self._delete(held)
+        self._delete(held, permit)
 
     def _listed(self, targets: Sequence[Target], page: int) -> Iterator[Found]:
         """List targets to their ends, a wave of pages at a time; yield what is to be deleted."""
@@ -237,15 +262,16 @@ class BucketStore:
                     waiting.append(target)
             yield found
 
-    def _delete(self, found: Found) -> None:
+    def _delete(self, found: Found, permit: Permit) -> None:
         """Delete versions in bulk and store the outcome of each."""
-        chunks = list(_chunks(found, self._bucket.bulk))
+        chunks = list(chunks_of(found, self._bucket.bulk))
         for start in range(0, len(chunks), CALLS):
             now = chunks[start : start + CALLS]
-            answers = self._pool.map(
-                lambda chunk: self._bucket.delete([version for _, version in chunk]), now
-            )
-            refusals = [refusal for answer in answers for refusal in answer]
+            calls = [
+                self._pool.submit(self._bucket.delete, [version for _, version in chunk], permit)
+                for chunk in now
+            ]
+            refusals = [refusal for answer in wait_for_all(calls) for refusal in answer]
             tried = [one for chunk in now for one in chunk]
             self._record(tried, refusals)
             passing = [refusal for refusal in refusals if refusal and refusal.passing]
@@ -258,7 +284,7 @@ class BucketStore:
         for (target, version), refusal in zip(tried, refusals, strict=True):
             target.found = True
             if refusal is None:
-                target.outcome += _size(version)
+                target.outcome += size_of(version)
             elif refusal.passing:
                 target.busy = refusal.cause
             else:
@@ -267,33 +293,3 @@ class BucketStore:
 
     def _shown(self, key: str) -> str:
         return key.removeprefix(self._prefix).replace("\0", "\\0")  # a database takes no NUL
-
-
-def _refused(error: UnsafeKey) -> Target:
-    return Target("", lambda _key: False, single=True, outcome=Deletion(error=str(error)))
-
-
-def _workable(targets: Iterable[Target]) -> list[Target]:
-    """Return the targets that were not refused, equal ones once."""
-    return [target for target in dict.fromkeys(targets) if target.outcome.error is None]
-
-
-def _outcomes(targets: Iterable[Target]) -> list[Deletion]:
-    """Return each target's outcome; a key that was given twice is deleted by the first."""
-    outcomes = []
-    seen: set[Target] = set()
-    for target in targets:
-        again = target in seen
-        outcomes.append(Deletion(error=target.outcome.error) if again else target.outcome)
-        seen.add(target)
-    return outcomes
-
-
-def _chunks(found: Found, size: int) -> Iterator[Found]:
-    iterator = iter(found)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _size(version: Version) -> Deletion:
-    return ABSENT if version.marker else Deletion(1, version.bytes)

@@ -44,5 +44,5 @@ def _place(bucket: Bucket, name: str, content: bytes) -> bool | Refusal:
     held = bucket.holds(name, content) if known else None
     if held is None:
         # Another process may have taken the name meanwhile, with these bytes or others.
-        held = bucket.create(name, content) or bucket.holds(name, content)
+        held = bucket.write(name, content) or bucket.holds(name, content)
     return held or False

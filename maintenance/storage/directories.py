@@ -8,23 +8,21 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
-from maintenance.errors import UnsafeKey
+from maintenance.errors import StorageError, UnsafeKey
+
+TOLERATED_BY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What file systems answer that cannot sync a directory; no other error is tolerated."""
+
+OF_THE_STORAGE = frozenset(
+    {errno.EROFS, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.ENOSPC, errno.EDQUOT}
+)
+"""Errors that every other file of the storage meets as well."""
 
 Parts = tuple[str, ...]
 """A path below a root, as its components."""
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def open_root(root: Path) -> int:
-    """Open a storage root, which may be a symbolic link that the operator made.
-
-    Raises:
-        OSError: the root is absent, is no directory, or may not be read.
-    """
-    return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def open_directory(
@@ -65,23 +63,45 @@ def open_directory(
 
 
 def sync_directory(root: int, parts: Parts) -> None:
-    """Make the changed entries of a directory durable.
+    """Make the changed entries of a directory below a root durable.
 
     Raises:
-        UnsafeKey, OSError: see `open_directory`, or the file system cannot sync it.
+        UnsafeKey: see `open_directory`.
+        OSError: see `open_directory` and `sync_entries`.
     """
     directory = open_directory(root, parts)
     try:
-        os.fsync(directory)
+        sync_entries(directory)
     finally:
         os.close(directory)
 
 
+def sync_entries(directory: int) -> None:
+    """Make the changed entries of an open directory durable.
+
+    Raises:
+        OSError: that failed. A file system that cannot sync directories is no failure.
+    """
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in TOLERATED_BY_SYNC:
+            raise
+
+
 def explain(name: str, error: OSError | UnsafeKey) -> str:
-    """Return an error as the cause of a failure: which name, and why."""
+    """Return an error as the cause of one file's failure: which name, and why.
+
+    Raises:
+        StorageError: the error is one of the storage as a whole.
+    """
     if isinstance(error, UnsafeKey):
         return str(error)
-    return f"{shown(name)}: {error.strerror or error}"
+    cause = f"{shown(name)}: {error.strerror or error}"
+    if error.errno in OF_THE_STORAGE:
+        message = f"the storage cannot be used: {cause}"
+        raise StorageError(message) from None
+    return cause
 
 
 def shown(name: str) -> str:

@@ -23,6 +23,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.exceptions import RequestException
 
 from maintenance.errors import StorageError, TransientStorageError
+from maintenance.storage.permit import Permit
 from maintenance.storage.saving import content_type
 from maintenance.storage.service import Page, Refusal, Version
 
@@ -35,7 +36,8 @@ DELETE_RETRY_SECONDS = 5.0
 
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FAILURES = (RetryError, RequestException, GoogleAuthError, ConnectionError)
-FIELDS = "items(name,generation,size),nextPageToken"
+LISTING = "storage#objects"
+FIELDS = "kind,items(name,generation,size),nextPageToken"
 MOST_TEXT = 300
 
 
@@ -89,11 +91,14 @@ class GcsBucket:
         )
         pages: Iterator[Any] = listing.pages
         try:
-            found = [
-                Version(blob.name, str(blob.generation), blob.size or 0) for blob in next(pages, ())
-            ]
+            listed = next(pages)
+            found = [Version(blob.name, str(blob.generation), blob.size or 0) for blob in listed]
         except (GoogleAPICallError, *FAILURES) as error:
             return self._refused(error)
+        if listed.raw_page.get("kind") != LISTING or any(one.id == "None" for one in found):
+            # An empty answer of a service with another protocol must not count as an empty bucket.
+            message = f"{self.url}: the answer to a listing is not one of Google Cloud Storage"
+            raise StorageError(message)
         return Page(found, listing.next_page_token)
 
     def holds(self, key: str, content: bytes) -> bool | Refusal | None:
@@ -111,13 +116,25 @@ class GcsBucket:
         digest = b64encode(md5(content, usedforsecurity=False).digest()).decode()
         return bool(found.size == len(content) and found.md5_hash == digest)
 
-    def create(self, key: str, content: bytes) -> bool | Refusal:
-        """Write an object unless its key is taken; return whether it was written."""
+    def read(self, key: str, size: int) -> bytes | Refusal | None:
+        """Return the first bytes of an object, None when there is no such object."""
+        try:
+            content: bytes = self._bucket.blob(key).download_as_bytes(
+                timeout=TIMEOUT_SECONDS, retry=self._retry
+            )
+        except NotFound:
+            return None
+        except (GoogleAPICallError, *FAILURES) as error:
+            return self._refused(error)
+        return content[:size]
+
+    def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
+        """Write an object, unless its key is taken or that is no matter; return whether it was."""
         try:
             self._bucket.blob(key).upload_from_string(
                 content,
                 content_type(key),
-                if_generation_match=0,
+                if_generation_match=None if replace else 0,
                 timeout=TIMEOUT_SECONDS,
                 retry=self._retry,
             )
@@ -127,11 +144,12 @@ class GcsBucket:
             return self._refused(error)
         return True
 
-    def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
+    def delete(self, versions: Sequence[Version], permit: Permit) -> list[Refusal | None]:
         """Delete generations for good; None for each that is gone, also if it was gone before."""
-        return [self._delete_one(version) for version in versions]
+        return [self._delete_one(version, permit) for version in versions]
 
-    def _delete_one(self, version: Version) -> Refusal | None:
+    def _delete_one(self, version: Version, permit: Permit) -> Refusal | None:
+        permit.check()
         try:
             self._bucket.delete_blob(
                 version.key,

@@ -1,27 +1,20 @@
 """Where the files of submissions and runs are stored (SPEC 4)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from uuid import UUID
 
-from maintenance.errors import StorageError
+from sqlalchemy import Engine
+
 from maintenance.settings import Settings
-from maintenance.storage.bucket import BucketStore
-from maintenance.storage.local import LocalStore
-from maintenance.storage.service import Bucket
-from maintenance.storage.store import Keep, Store, Tree
+from maintenance.storage.adoption import check_roots, trust_roots
+from maintenance.storage.missing import FileCount
+from maintenance.storage.permit import ALWAYS, Permit
+from maintenance.storage.roots import BUNDLE, OLDER_BUNDLE, PRIVATE, Root, open_roots
+from maintenance.storage.store import Deletion, Keep, Store, Tree
 
-BUNDLE = "runs/{org_id}/{run_id}"
-"""The prefix of a run bundle as the container workers write it, below the bundle root."""
-
-OLDER_BUNDLE = "files/runs/{org_id}/{run_id}"
-"""The prefix of a run bundle in the older layout, below the public root."""
-
-PRIVATE = "private/"
-PUBLIC = "public/"
-"""The two roots in a storage bucket."""
+__all__ = ["BUNDLE", "OLDER_BUNDLE"]
 
 OUTPUT_FILE = "output.json"
 OUTPUT_DIRECTORIES = frozenset({"output", "outputs"})
@@ -43,25 +36,83 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Stores:
-    """The stores of one Validibot."""
+    """The stores of one Validibot.
+
+    Attributes:
+        private: uploaded files, port files, artifacts, evidence.
+        bundles: each store that may hold bundles, with the template of a bundle's prefix in it.
+        roots: all roots, with their markers.
+        application: the identity that the markers name.
+        count: the files that rows of the run name.
+        engine: the application's database.
+    """
 
     private: Store
     bundles: tuple[tuple[Store, str], ...]
-    """Each store that may hold bundles, with the template of a bundle's prefix in it."""
+    roots: tuple[Root, ...] = ()
+    application: str = ""
+    count: FileCount = field(default_factory=FileCount)
+    engine: Engine | None = None
+
+    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
+        """Delete single files below the private root, and count them; see `Store.remove_files`."""
+        outcomes = self.private.remove_files(keys, permit)
+        self.count.add(keys, outcomes)
+        return outcomes
+
+    def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
+        """Return what `remove_files` would delete, and count it."""
+        outcomes = self.private.measure_files(keys)
+        self.count.add(keys, outcomes)
+        return outcomes
+
+    def verify(self) -> None:
+        """Check that the storage is still the application's; called before each commit (SPEC 10.1).
+
+        Every root is opened afresh by its path and must be the directory that was worked in, with
+        the marker of the application. Files that were deleted meanwhile stay deleted; the caller
+        must not commit that they are.
+
+        Raises:
+            StorageError: a root is gone, replaced, or not the application's; or many files were
+                named by rows, and none was found.
+            TransientStorageError: the service does not answer.
+        """
+        if self.roots:
+            check_roots(self.roots, self.application)
+        if self.engine is not None:
+            self.count.check(self.engine, self.private)
 
 
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[Stores]:
+def open_stores(
+    settings: Settings, engine: Engine, *, write: bool = True, count: FileCount | None = None
+) -> Iterator[Stores]:
     """Open the stores that the settings name, for the length of the block.
 
+    Args:
+        settings: where the storage is.
+        engine: the application's database, whose identity the markers of the roots must name.
+        write: whether a root without a marker is marked if it is beyond doubt the application's; a
+            dry run only checks that it is.
+        count: counts the files that the rows of a run name, over all its slices.
+
     Raises:
-        StorageError: a root or a bucket is missing or may not be read, or the backend's extra is
-            not installed.
+        StorageError: a root or a bucket is missing, may not be read or is not the application's,
+            or the backend's extra is not installed.
         TransientStorageError: the service does not answer.
+        DatabaseError: a statement failed.
     """
-    opening = {"local": _local, "s3": _in_s3, "gcs": _in_gcs}[settings.data_storage_backend]
     with ExitStack() as opened:
-        yield opening(settings, opened)
+        roots = open_roots(settings, opened)
+        application = trust_roots(engine, roots, write=write)
+        (private,) = (root.store for root in roots if root.name == PRIVATE)
+        bundles = [(root.store, template) for root in roots for template in root.bundles]
+        # The current layout first, then the older one.
+        bundles.sort(key=lambda pair: pair[1] != BUNDLE)
+        yield Stores(
+            private, tuple(bundles), tuple(roots), application, count or FileCount(), engine
+        )
 
 
 def copied_inputs(template: str, bundle: Bundle) -> Tree:
@@ -97,57 +148,3 @@ def keep_outputs(attempt_ids: frozenset[str]) -> Keep:
 
 def _prefix(template: str, bundle: Bundle) -> str:
     return template.format(org_id=bundle.org_id, run_id=bundle.run_id)
-
-
-def _local(settings: Settings, opened: ExitStack) -> Stores:
-    def store(root: Path, *, required: bool = True) -> Store:
-        local = LocalStore(root, required=required)
-        opened.callback(local.close)
-        return local
-
-    private = store(settings.private_root)
-    current = store(settings.bundle_root)
-    older = store(settings.public_root, required=False)
-    return Stores(private, ((current, BUNDLE), (older, OLDER_BUNDLE)))
-
-
-def _in_s3(settings: Settings, opened: ExitStack) -> Stores:
-    try:
-        # An extra that may not be installed, and is imported only where the settings ask for it.
-        from maintenance.storage.s3 import S3Bucket  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise _not_installed("s3", error) from None
-    bucket = S3Bucket(
-        settings.storage_bucket or "",
-        endpoint_url=settings.aws_s3_endpoint_url,
-        region=settings.aws_s3_region_name,
-    )
-    private, public = _stores(bucket, (PRIVATE, PUBLIC), opened)
-    return Stores(private, ((private, BUNDLE), (public, OLDER_BUNDLE)))
-
-
-def _in_gcs(settings: Settings, opened: ExitStack) -> Stores:
-    try:
-        from maintenance.storage.gcs import GcsBucket  # noqa: PLC0415 - the same
-    except ModuleNotFoundError as error:
-        raise _not_installed("gcs", error) from None
-    files = GcsBucket(settings.storage_bucket or "")
-    private, public = _stores(files, (PRIVATE, PUBLIC), opened)
-    (bundles,) = _stores(GcsBucket(settings.gcs_validation_bucket or ""), ("",), opened)
-    return Stores(private, ((bundles, BUNDLE), (public, OLDER_BUNDLE)))
-
-
-def _stores(bucket: Bucket, prefixes: tuple[str, ...], opened: ExitStack) -> list[BucketStore]:
-    opened.callback(bucket.close)
-    stores = []
-    for prefix in prefixes:
-        stores.append(BucketStore(bucket, prefix))
-        opened.callback(stores[-1].close)
-    return stores
-
-
-def _not_installed(extra: str, error: ModuleNotFoundError) -> StorageError:
-    return StorageError(
-        f"DATA_STORAGE_BACKEND={extra} needs the package {error.name}: install the extra with"
-        f" pip install 'validibot-maintenance[{extra}]'; nothing was touched"
-    )

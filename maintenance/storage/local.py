@@ -5,7 +5,6 @@ call the directories that lost entries are synced: a row that is stamped afterwa
 through a power cut.
 """
 
-import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -14,15 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from maintenance.errors import StorageError, UnsafeKey
-from maintenance.storage.directories import (
-    Parts,
-    explain,
-    open_directory,
-    open_root,
-    sync_directory,
-)
+from maintenance.storage.directories import Parts, explain, open_directory, sync_directory
 from maintenance.storage.keys import split_file_key, split_key
+from maintenance.storage.local_root import leads_to, open_root, read_marker, write_marker
 from maintenance.storage.local_saving import save_files
+from maintenance.storage.permit import ALWAYS, Permit, wait_for_all
 from maintenance.storage.store import ABSENT, Deletion, Saved, Tree
 from maintenance.storage.walk import measure_file, measure_tree, remove_file, remove_tree
 
@@ -34,6 +29,8 @@ SHARED_FROM = 32
 """Names in one directory from which on the threads share the work."""
 
 Act = Callable[[int, str], Deletion]
+Work = Sequence[tuple[Parts | str, Act]]
+"""Paths, as their components or the reason why they were refused, and what is done with each."""
 
 
 class LocalStore:
@@ -50,17 +47,34 @@ class LocalStore:
             StorageError: the root cannot be opened. Files below an absent root (a volume that is
                 not mounted) must never count as absent files.
         """
-        self._root: int | None = None
+        self.path = root
+        self._root = open_root(root, required=required)
+        self.absent = self._root is None
         self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
-        try:
-            self._root = open_root(root)
-        except OSError as error:
-            if required or error.errno != errno.ENOENT:
-                message = (
-                    f"storage root {root}: {error.strerror}. Is the volume mounted, and are"
-                    " STORAGE_ROOT and DATA_STORAGE_ROOT those of Validibot?"
-                )
-                raise StorageError(message) from None
+
+    @property
+    def place(self) -> str:
+        """The root, as messages call it."""
+        return f"storage root {self.path}"
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether a path leads to the directory that the store works in."""
+        return self._root is not None and leads_to(path, self._root)
+
+    def read_marker(self) -> bytes | None:
+        """Return the content of the root's marker, read through a freshly opened path."""
+        return read_marker(self.path, self._root)
+
+    def write_marker(self, content: bytes) -> None:
+        """Write or replace the root's marker, durably."""
+        if self._root is None:
+            message = f"{self.place} is missing"
+            raise StorageError(message)
+        write_marker(self.path, self._root, content)
+
+    def exist(self, keys: Sequence[str]) -> list[bool]:
+        """Return for each key whether there is an entry of that name."""
+        return [self._exists(key) for key in keys]
 
     def close(self) -> None:
         """End the threads and close the root."""
@@ -75,33 +89,58 @@ class LocalStore:
             return [Saved(error=f"{key}: the storage root is absent") for key, _ in files]
         return save_files(self._root, files)
 
-    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
+    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
         """Delete single files; one outcome per key, in their order."""
-        work = [(_split(split_file_key, key), remove_file) for key in keys]
-        return self._each(work, changes=True)
+        act = partial(remove_file, permit=permit)
+        work: Work = [(_split(split_file_key, key), act) for key in keys]
+        return self._each(work, permit)
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
+    def remove_trees(self, trees: Sequence[Tree], permit: Permit = ALWAYS) -> list[Deletion]:
         """Delete trees; one outcome per tree, in their order."""
-        work = [(_split(split_key, t.prefix), partial(remove_tree, keep=t.keep)) for t in trees]
-        return self._each(work, changes=True)
+        work: Work = [
+            (_split(split_key, t.prefix), partial(remove_tree, keep=t.keep, permit=permit))
+            for t in trees
+        ]
+        return self._each(work, permit)
 
     def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
         """Return what `remove_files` would delete, without changing anything."""
-        work = [(_split(split_file_key, key), measure_file) for key in keys]
-        return self._each(work, changes=False)
+        return self._each([(_split(split_file_key, key), measure_file) for key in keys])
 
     def measure_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
         """Return what `remove_trees` would delete, without changing anything."""
-        work = [(_split(split_key, t.prefix), partial(measure_tree, keep=t.keep)) for t in trees]
-        return self._each(work, changes=False)
+        work: Work = [
+            (_split(split_key, t.prefix), partial(measure_tree, keep=t.keep)) for t in trees
+        ]
+        return self._each(work)
 
-    def _each(self, work: Sequence[tuple[Parts | str, Act]], *, changes: bool) -> list[Deletion]:
+    def _exists(self, key: str) -> bool:
+        path = _split(split_key, key)
+        if isinstance(path, str):
+            return False  # No file can have this key.
+        try:
+            directory = self._open(path[:-1])
+            if directory is None:
+                return False
+            try:
+                os.stat(path[-1], dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            finally:
+                os.close(directory)
+        except UnsafeKey:
+            return False
+        except OSError as error:
+            message = f"{self.place} cannot be read: {explain(key, error)}"
+            raise StorageError(message) from None
+        return True
+
+    def _each(self, work: Work, permit: Permit | None = None) -> list[Deletion]:
         """Do each piece of work in its parent directory; each directory is opened once.
 
         Args:
-            work: pairs of a path's components, or the reason why the path was refused, and what is
-                done with it.
-            changes: whether the work deletes entries, so that their directories are synced.
+            work: what is done.
+            permit: for work that deletes entries; their directories are synced then.
         """
         outcomes = [ABSENT] * len(work)
         parents: dict[Parts, list[int]] = defaultdict(list)
@@ -112,8 +151,8 @@ class LocalStore:
                 parents[path[:-1]].append(index)
         survivors: dict[Parts, list[int]] = defaultdict(list)
         for parent, indexes in parents.items():
-            if self._in_directory(parent, indexes, work, outcomes) and changes:
-                survivors[self._prune(parent)] += indexes
+            if self._in_directory(parent, indexes, work, outcomes) and permit is not None:
+                survivors[self._prune(parent, permit)] += indexes
         for survivor, indexes in survivors.items():
             cause = self._sync(survivor)
             for index in indexes if cause else ():
@@ -124,7 +163,7 @@ class LocalStore:
         self,
         parent: Parts,
         indexes: Sequence[int],
-        work: Sequence[tuple[Parts | str, Act]],
+        work: Work,
         outcomes: list[Deletion],
     ) -> bool:
         """Do the work in one directory and store its outcomes; return whether it exists."""
@@ -147,7 +186,7 @@ class LocalStore:
                 do(indexes)
             else:
                 shares = [indexes[start::THREADS] for start in range(THREADS)]
-                list(self._workers.map(do, shares))
+                wait_for_all([self._workers.submit(do, share) for share in shares])
         finally:
             os.close(directory)
         return True
@@ -166,7 +205,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None  # Where a file is in the place of a directory, the key is absent, too.
 
-    def _prune(self, parts: Parts) -> Parts:
+    def _prune(self, parts: Parts, permit: Permit) -> Parts:
         """Remove empty directories upwards, never the root's first level; return the survivor."""
         while len(parts) > 1:
             try:
@@ -177,6 +216,7 @@ class LocalStore:
                 parts = parts[:-1]
                 continue
             try:
+                permit.check()
                 os.rmdir(parts[-1], dir_fd=above)
             except FileNotFoundError:
                 pass

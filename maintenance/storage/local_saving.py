@@ -24,6 +24,7 @@ from maintenance.storage.directories import (
     open_directory,
     shown,
     sync_directory,
+    sync_entries,
 )
 from maintenance.storage.keys import split_key
 from maintenance.storage.saving import all_taken, candidates
@@ -88,7 +89,7 @@ class _Call:
         try:
             for index in indexes:
                 self.outcomes[index] = _save(directory, *self._files[index])
-            os.fsync(directory)
+            sync_entries(directory)
         except OSError as error:
             self._fail(indexes, error)
         finally:

@@ -19,9 +19,12 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.loaders import Loader
+from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from maintenance.errors import StorageError, TransientStorageError
+from maintenance.storage.permit import Permit
+from maintenance.storage.s3_listing import NOT_IMPLEMENTED, S3Listing
 from maintenance.storage.saving import content_type
 from maintenance.storage.service import Page, Refusal, Version
 
@@ -37,7 +40,6 @@ ATTEMPTS = 3
 
 BUSY_STATUS = 429
 BROKEN_STATUS = 500
-NOT_IMPLEMENTED = "NotImplemented"
 TAKEN_CODES = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 PASSING_CODES = frozenset(
     {
@@ -84,7 +86,6 @@ class S3Bucket:
         """
         self.url = f"s3://{name}/"
         self._name = name
-        self._versions = True
         config = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
@@ -103,6 +104,7 @@ class S3Bucket:
             )
             raise StorageError(message) from None
         self._client = cast("S3Client", client)
+        self._listing = S3Listing(self._client, name)
 
     def close(self) -> None:
         """Close the connections."""
@@ -118,23 +120,26 @@ class S3Bucket:
     def page(self, prefix: str, following: str | None, size: int) -> Page | Refusal:
         """List versions whose keys begin with a prefix, in the order of their keys."""
         try:
-            if self._versions:
-                return self._page_of_versions(prefix, following, size)
-            return self._page_of_objects(prefix, following, size)
+            return self._listing.page(prefix, following, size)
         except ClientError as error:
-            if self._versions and _error(error.response).get("Code") == NOT_IMPLEMENTED:
-                self._versions = False  # A service without versions: the plain listing is complete.
-                return self.page(prefix, following, size)
             return self._refused(error)
+        except (KeyError, ResponseParserError) as error:
+            message = f"{self.url}: the answer to a listing cannot be read ({type(error).__name__})"
+            raise StorageError(message) from None
         except BotoCoreError as error:
             raise self._failure(error) from None
 
     def holds(self, key: str, content: bytes) -> bool | Refusal | None:
         """Return whether an object has exactly these bytes, None when there is no such object."""
+        held = self.read(key, len(content) + 1)
+        return held == content if isinstance(held, bytes) else held
+
+    def read(self, key: str, size: int) -> bytes | Refusal | None:
+        """Return the first bytes of an object, None when there is no such object."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
             with closing(answer["Body"]) as body:
-                return body.read(len(content) + 1) == content
+                return body.read(size)
         except ClientError as error:
             if _error(error.response).get("Code") == "NoSuchKey":
                 return None
@@ -142,15 +147,16 @@ class S3Bucket:
         except BotoCoreError as error:
             raise self._failure(error) from None
 
-    def create(self, key: str, content: bytes) -> bool | Refusal:
-        """Write an object unless its key is taken; return whether it was written."""
+    def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
+        """Write an object, unless its key is taken or that is no matter; return whether it was."""
+        condition: Any = {} if replace else {"IfNoneMatch": "*"}
         try:
             self._client.put_object(
                 Bucket=self._name,
                 Key=key,
                 Body=content,
                 ContentType=content_type(key),
-                IfNoneMatch="*",
+                **condition,
             )
         except ClientError as error:
             if _error(error.response).get("Code") in TAKEN_CODES:
@@ -160,12 +166,13 @@ class S3Bucket:
             raise self._failure(error) from None
         return True
 
-    def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
+    def delete(self, versions: Sequence[Version], permit: Permit) -> list[Refusal | None]:
         """Delete versions for good; None for each that is gone, also if it was gone before."""
         objects: list[ObjectIdentifierTypeDef] = [
             {"Key": one.key, "VersionId": one.id} if one.id else {"Key": one.key}
             for one in versions
         ]
+        permit.check()
         try:
             answer = self._client.delete_objects(
                 Bucket=self._name, Delete={"Objects": objects, "Quiet": True}
@@ -173,7 +180,7 @@ class S3Bucket:
         except ClientError as error:
             self._refused(error)
             # A key that the request cannot hold (a control character) must not fail the others.
-            return [self._delete_one(version) for version in versions]
+            return [self._delete_one(version, permit) for version in versions]
         except BotoCoreError as error:
             raise self._failure(error) from None
         # Some services name only the key that was refused, not the version.
@@ -183,7 +190,8 @@ class S3Bucket:
         }
         return [refused.get((one.key, one.id)) or refused.get((one.key, None)) for one in versions]
 
-    def _delete_one(self, version: Version) -> Refusal | None:
+    def _delete_one(self, version: Version, permit: Permit) -> Refusal | None:
+        permit.check()
         try:
             if version.id:
                 self._client.delete_object(Bucket=self._name, Key=version.key, VersionId=version.id)
@@ -194,35 +202,6 @@ class S3Bucket:
         except BotoCoreError as error:
             raise self._failure(error) from None
         return None
-
-    def _page_of_versions(self, prefix: str, following: str | None, size: int) -> Page:
-        version, _, key = (following or "").partition("\0")
-        place: dict[str, Any] = {"KeyMarker": key} if following else {}
-        if version:
-            place["VersionIdMarker"] = version
-        answer = self._client.list_object_versions(
-            Bucket=self._name, Prefix=prefix, MaxKeys=size, **place
-        )
-        versions = [
-            Version(one["Key"], one["VersionId"], one["Size"]) for one in answer.get("Versions", [])
-        ]
-        versions += [
-            Version(one["Key"], one["VersionId"], 0, marker=True)
-            for one in answer.get("DeleteMarkers", [])
-        ]
-        versions.sort(key=lambda one: one.key.encode())
-        if not answer["IsTruncated"]:
-            return Page(versions)
-        marker = answer.get("NextVersionIdMarker", "")
-        return Page(versions, f"{marker}\0{answer['NextKeyMarker']}")
-
-    def _page_of_objects(self, prefix: str, following: str | None, size: int) -> Page:
-        place: dict[str, Any] = {"ContinuationToken": following} if following else {}
-        answer = self._client.list_objects_v2(
-            Bucket=self._name, Prefix=prefix, MaxKeys=size, **place
-        )
-        versions = [Version(one["Key"], "", one["Size"]) for one in answer.get("Contents", [])]
-        return Page(versions, answer.get("NextContinuationToken"))
 
     def _refused(self, error: ClientError) -> Refusal:
         """Return why one key was refused; raise when the service is busy or broken."""

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from maintenance.storage.permit import Permit
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -56,12 +58,19 @@ class Bucket(Protocol):
         """Return whether an object has exactly these bytes, None when there is no such object."""
         ...
 
-    def create(self, key: str, content: bytes) -> bool | Refusal:
-        """Write an object unless its key is taken; return whether it was written."""
+    def read(self, key: str, size: int) -> bytes | Refusal | None:
+        """Return the first bytes of an object, None when there is no such object."""
         ...
 
-    def delete(self, versions: Sequence[Version]) -> list[Refusal | None]:
-        """Delete versions for good; None for each that is gone, also if it was gone before."""
+    def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
+        """Write an object, unless its key is taken or that is no matter; return whether it was."""
+        ...
+
+    def delete(self, versions: Sequence[Version], permit: Permit) -> list[Refusal | None]:
+        """Delete versions for good; None for each that is gone, also if it was gone before.
+
+        The permit is checked right before each request.
+        """
         ...
 
     def close(self) -> None:

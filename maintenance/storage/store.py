@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from maintenance.storage.permit import ALWAYS, Permit
+
 Keep = Callable[[tuple[str, ...], bool], bool]
 """Whether an entry of a bundle is kept, given its components below the bundle and whether it is a
 directory. A kept directory is kept with its contents; any other directory is entered."""
@@ -58,6 +60,42 @@ class Store(Protocol):
     in its own outcome and does not stop the others.
     """
 
+    @property
+    def place(self) -> str:
+        """What the store is called in messages: where it is."""
+        ...
+
+    @property
+    def absent(self) -> bool:
+        """Whether its root did not exist when it was opened; only an optional root may."""
+        ...
+
+    def read_marker(self) -> bytes | None:
+        """Return the content of the root's marker, None when there is none.
+
+        The root is looked up afresh: it must be the one that was opened.
+
+        Raises:
+            StorageError: the root is gone or is another one, or the marker cannot be read.
+        """
+        ...
+
+    def write_marker(self, content: bytes) -> None:
+        """Write or replace the root's marker, durably.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        ...
+
+    def exist(self, keys: Sequence[str]) -> list[bool]:
+        """Return for each key whether there is a file, or for a key with a slash at its end a tree.
+
+        Raises:
+            StorageError: it cannot be said of a key.
+        """
+        ...
+
     def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
         """Save files under these keys, or similar ones; one outcome per file, in their order.
 
@@ -66,12 +104,21 @@ class Store(Protocol):
         """
         ...
 
-    def remove_files(self, keys: Sequence[str]) -> list[Deletion]:
-        """Delete single files; one outcome per key, in their order."""
+    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
+        """Delete single files; one outcome per key, in their order.
+
+        Args:
+            keys: the files.
+            permit: checked right before each deletion, or each request that deletes several files.
+
+        Raises:
+            Exception: what the permit raised. Nothing is deleted any more, by any thread.
+            StorageError: the storage as a whole cannot be used, for instance is read-only.
+        """
         ...
 
-    def remove_trees(self, trees: Sequence[Tree]) -> list[Deletion]:
-        """Delete trees; one outcome per tree, in their order."""
+    def remove_trees(self, trees: Sequence[Tree], permit: Permit = ALWAYS) -> list[Deletion]:
+        """Delete trees; one outcome per tree, in their order; see `remove_files`."""
         ...
 
     def measure_files(self, keys: Sequence[str]) -> list[Deletion]:

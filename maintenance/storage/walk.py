@@ -6,6 +6,7 @@ import stat
 from dataclasses import dataclass
 
 from maintenance.storage.directories import DIRECTORY, Parts, explain, shown
+from maintenance.storage.permit import ALWAYS, Permit
 from maintenance.storage.store import ABSENT, Deletion, Keep
 
 MAX_DEPTH = 200
@@ -15,11 +16,17 @@ MAX_PASSES = 5
 """How often a tree is emptied when entries appear in it meanwhile."""
 
 
-def remove_file(parent: int, name: str) -> Deletion:
-    """Delete one file, or a symbolic link as a link, and verify that its name is gone."""
+def remove_file(parent: int, name: str, permit: Permit) -> Deletion:
+    """Delete one file, or a symbolic link as a link, and verify that its name is gone.
+
+    Raises:
+        Exception: the permit is withdrawn.
+        StorageError: the storage as a whole cannot be used.
+    """
     found = measure_file(parent, name)
     if found.error or not found.files:
         return found
+    permit.check()
     try:
         os.unlink(name, dir_fd=parent)
         if _exists(parent, name):
@@ -44,12 +51,16 @@ def measure_file(parent: int, name: str) -> Deletion:
     return Deletion(1, _size(status))
 
 
-def remove_tree(parent: int, name: str, keep: Keep) -> Deletion:
+def remove_tree(parent: int, name: str, keep: Keep, permit: Permit) -> Deletion:
     """Delete what is below a directory and not kept, then the directories that are empty.
 
     The tree is measured afterwards: it is done when nothing is left that is not kept.
+
+    Raises:
+        Exception: the permit is withdrawn.
+        StorageError: the storage as a whole cannot be used.
     """
-    walk = _Walk(keep, remove=True)
+    walk = _Walk(keep, permit, remove=True)
     total = ABSENT
     for _ in range(MAX_PASSES):
         deletion, gone = walk.directory(parent, name, ())
@@ -64,7 +75,7 @@ def remove_tree(parent: int, name: str, keep: Keep) -> Deletion:
 
 def measure_tree(parent: int, name: str, keep: Keep) -> Deletion:
     """Return what `remove_tree` would delete."""
-    return _Walk(keep, remove=False).directory(parent, name, ())[0]
+    return _Walk(keep, ALWAYS, remove=False).directory(parent, name, ())[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +84,12 @@ class _Walk:
 
     Attributes:
         keep: which entries stay.
+        permit: checked before each deletion.
         remove: whether the others are deleted; otherwise they are only counted.
     """
 
     keep: Keep
+    permit: Permit
     remove: bool
 
     def directory(self, parent: int, name: str, parts: Parts) -> tuple[Deletion, bool]:
@@ -110,6 +123,7 @@ class _Walk:
                     size += below.bytes
                     problem = problem or below.error
             if not kept and problem is None:
+                self.permit.check()
                 os.rmdir(name, dir_fd=parent)
                 return Deletion(files, size), not _exists(parent, name)
         except OSError as error:
@@ -123,6 +137,7 @@ class _Walk:
         try:
             size = _size(entry.stat(follow_symlinks=False))
             if self.remove:
+                self.permit.check()
                 os.unlink(entry.name, dir_fd=directory)
         except FileNotFoundError:
             return ABSENT
@@ -142,7 +157,10 @@ class _Walk:
             return Deletion(error=explain(name, failure)), False
         if not stat.S_ISLNK(status.st_mode):
             return Deletion(error=f"{shown(name)}: is a file where a directory was expected"), False
-        outcome = remove_file(parent, name) if self.remove else measure_file(parent, name)
+        if self.remove:
+            outcome = remove_file(parent, name, self.permit)
+        else:
+            outcome = measure_file(parent, name)
         return outcome, outcome.error is None
 
 

@@ -13,10 +13,10 @@ from uuid import UUID
 from sqlalchemy import Column, Connection, Engine, Row, Select
 
 from maintenance.database import transaction
-from maintenance.errors import LockTimeout, RowRefused
+from maintenance.errors import LockTimeout
 from maintenance.report import BatchResult
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import Fault, split
+from tasks.batching.bisection import FAULTS, Fault, blame, split
 
 
 class Item(Protocol):
@@ -44,7 +44,7 @@ class BatchSteps(Generic[T]):
             `error` of each item that fails.
         preview: returns what `act` would do, and changes nothing.
         after: called once the batch is committed, and with each item that a refused row belongs
-            to; None for nothing.
+            to; may add to an item's `error`. None for nothing.
     """
 
     kind: str
@@ -60,8 +60,8 @@ def work_claim(
 ) -> tuple[list[T], BatchResult]:
     """Work on the items that `claim` selects and locks.
 
-    When the database refuses a row, or the application holds a lock on one, the batch is bisected:
-    that item fails or is deferred, the others are done.
+    When the database refuses a row, a statement on it exceeds its time-out, or the application
+    holds a lock on it, the batch is bisected: that item fails or is deferred, the others are done.
 
     Returns:
         The claimed items in the order of the claim, and what became of them.
@@ -69,48 +69,46 @@ def work_claim(
     Raises:
         DatabaseError: the database failed for a reason that no row is at fault for.
     """
-    claimed: list[T] = []
 
-    def attempt(part: Sequence[T]) -> BatchResult:
-        narrowed = claim.where(steps.key == any_uuid([item.id for item in part]))
-        return _attempt(engine, steps, narrowed, [])
+    def attempt(claim: Select[Any], claimed: list[T]) -> BatchResult:
+        with transaction(engine) as connection:
+            result = _read(connection, steps, claim, claimed)
+            if claimed:
+                result += steps.act(connection, claimed)
+        return _settle(steps, claimed, result)
 
     def alone(item: T, fault: Fault) -> BatchResult:
-        result = selected([item.id])
         if isinstance(fault, LockTimeout):
-            result.deferred = 1
-            return result
+            return blame(steps.kind, item.id, fault)
         item.error = str(fault)
-        _count_errors(steps, [item], result)
-        if steps.after:
-            steps.after([item])
-        return result
+        return _settle(steps, [item], selected([item.id]))
 
-    try:
-        return claimed, _attempt(engine, steps, claim, claimed)
-    except (RowRefused, LockTimeout) as fault:
-        if not claimed:
-            raise
-        return claimed, split(claimed, fault, attempt, alone)
+    return _bisected(steps, claim, attempt, alone)
 
 
 def preview_claim(
     engine: Engine, steps: BatchSteps[T], page: Select[Any]
 ) -> tuple[list[T], BatchResult]:
     """Return the items of a page, and what working on them would do; in READ ONLY transactions."""
-    with transaction(engine, read_only=True) as connection:
-        return preview_items(connection, steps, page)
+
+    def attempt(page: Select[Any], items: list[T]) -> BatchResult:
+        with transaction(engine, read_only=True) as connection:
+            return preview_items(connection, steps, page, items)
+
+    def alone(item: T, fault: Fault) -> BatchResult:
+        return blame(steps.kind, item.id, fault)
+
+    return _bisected(steps, page, attempt, alone)
 
 
 def preview_items(
-    connection: Connection, steps: BatchSteps[T], page: Select[Any]
-) -> tuple[list[T], BatchResult]:
-    """Do the same in a given transaction."""
-    items = [steps.read(row) for row in connection.execute(page)]
-    result = selected(item.id for item in items)
+    connection: Connection, steps: BatchSteps[T], page: Select[Any], items: list[T]
+) -> BatchResult:
+    """Do the same in a given transaction; `items` gets those of the page."""
+    result = _read(connection, steps, page, items)
     if items:
         result += steps.preview(connection, items)
-    return items, result
+    return result
 
 
 def selected(ids: Iterable[UUID]) -> BatchResult:
@@ -118,21 +116,38 @@ def selected(ids: Iterable[UUID]) -> BatchResult:
     return BatchResult.selecting(one.int for one in ids)
 
 
-def _attempt(
-    engine: Engine, steps: BatchSteps[T], claim: Select[Any], claimed: list[T]
+def _bisected(
+    steps: BatchSteps[T],
+    claim: Select[Any],
+    attempt: Callable[[Select[Any], list[T]], BatchResult],
+    alone: Callable[[T, Fault], BatchResult],
+) -> tuple[list[T], BatchResult]:
+    """Attempt a claim, in halves when a row of it is refused; `attempt` fills the list."""
+
+    def again(part: Sequence[T]) -> BatchResult:
+        return attempt(claim.where(steps.key == any_uuid([item.id for item in part])), [])
+
+    items: list[T] = []
+    try:
+        return items, attempt(claim, items)
+    except FAULTS as fault:
+        if not items:
+            raise
+        return items, split(items, fault, again, alone)
+
+
+def _read(
+    connection: Connection, steps: BatchSteps[T], claim: Select[Any], items: list[T]
 ) -> BatchResult:
-    with transaction(engine) as connection:
-        claimed += [steps.read(row) for row in connection.execute(claim)]
-        result = selected(item.id for item in claimed)
-        if claimed:
-            result += steps.act(connection, claimed)
-    _count_errors(steps, claimed, result)
-    if claimed and steps.after:
-        steps.after(claimed)
-    return result
+    items += [steps.read(row) for row in connection.execute(claim)]
+    return selected(item.id for item in items)
 
 
-def _count_errors(steps: BatchSteps[T], items: Sequence[T], result: BatchResult) -> None:
+def _settle(steps: BatchSteps[T], items: Sequence[T], result: BatchResult) -> BatchResult:
+    """Call `after`, then count the items that failed."""
+    if items and steps.after:
+        steps.after(items)
     for item in items:
         if item.error is not None:
             result.fail(f"{steps.kind} {item.id}", item.error)
+    return result

@@ -1,4 +1,4 @@
-"""Cursors: where the next batch of a selection, or of a whole table, starts."""
+"""Keyset cursors: where the next page of an ordered selection starts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,6 @@ from sqlalchemy import (
     and_,
     literal,
     select,
-    text,
     true,
     tuple_,
 )
@@ -65,41 +64,3 @@ class KeysetOrder:
             .limit(1)
         ).first()
         return KeysetCursor(found[0], found[1]) if found else None
-
-
-@dataclass(frozen=True)
-class BlockCursor:
-    """How far a pass over a whole table has come: the next heap block, and the last one.
-
-    For selections that no index serves: one pass over the table in bounded statements, each of
-    them a range of blocks.
-    """
-
-    block: int
-    end: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether the pass is over."""
-        return self.block >= self.end
-
-    def next(self) -> "BlockCursor":
-        """Return the cursor behind the next range."""
-        return BlockCursor(min(self.block + BLOCKS_PER_BATCH, self.end), self.end)
-
-    def scope(self, table: str) -> ColumnElement[bool]:
-        """Return whether a row of the table lies in the next range."""
-        return and_(
-            text(f"{table}.ctid >= '({self.block},0)'::tid"),
-            text(f"{table}.ctid < '({self.next().block},0)'::tid"),
-        )
-
-
-BLOCKS_PER_BATCH = 2_000
-"""16 MB of a table at PostgreSQL's default block size."""
-
-
-def whole_table(connection: Connection, table: str) -> BlockCursor:
-    """Return the start of a pass over all blocks that a table has now."""
-    size = "pg_relation_size(CAST(:name AS regclass)) / current_setting('block_size')::bigint"
-    return BlockCursor(0, connection.execute(text(f"SELECT {size}"), {"name": table}).scalar_one())

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from maintenance import stop_request
 from maintenance.budget import BatchSizer, SliceBudget
+from maintenance.errors import GuardLost
 from maintenance.report import BatchResult
 from maintenance.transient import is_transient
 
@@ -30,12 +31,17 @@ class Batch(Generic[C]):
 
 @dataclass
 class Slice(Generic[C]):
-    """What a slice did; `cursor` is where the next one starts."""
+    """What a slice did; `cursor` is where the next one starts.
+
+    `batches` counts those with selected items, and `rows` is the size of the next batch.
+    """
 
     cursor: C | None
     result: BatchResult = field(default_factory=BatchResult)
     exhausted: bool = False
     interrupted: str | None = None
+    batches: int = 0
+    rows: int | None = None
 
 
 def work_slice(
@@ -52,19 +58,23 @@ def work_slice(
     """
     done: Slice[C] = Slice(cursor)
     clock = share.clock()
+    sizer.size = min(share.first_rows or sizer.size, sizer.maximum)
     stop_request.begin_work()
     while not done.exhausted and not stop_request.requested() and clock.another():
         started = time.monotonic()
         try:
             batch = one_batch(done.cursor, sizer.size)
         except Exception as error:
-            if not (done.result.batches and is_transient(error)):
+            passes = is_transient(error) or isinstance(error, GuardLost)
+            if not (done.result.batches and passes):
                 raise
             done.interrupted = str(error)
-            return done
+            break
         sizer.took(batch.result.selected, time.monotonic() - started)
+        clock.count(batch.result.selected)
         done.result += batch.result
         done.result.batches += 1
         done.cursor = batch.cursor
         done.exhausted = batch.exhausted
+    done.batches, done.rows = clock.batches, sizer.size
     return done

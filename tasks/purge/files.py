@@ -1,12 +1,18 @@
-"""The files of purged items: what is below their runs' bundles, and single files (SPEC 5.1)."""
+"""The files of purged items: those below their runs' bundles, and single files (SPEC 5.1, 10.3).
 
-from collections.abc import Callable, Iterable, Sequence
+An item's own file is deleted last, and only when all others are gone: until then its row cannot be
+stamped, and must not name a file that does not exist.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
 from maintenance.report import BatchResult
 from maintenance.storage.layout import Bundle, Stores
-from maintenance.storage.store import ABSENT, Deletion, Tree
+from maintenance.storage.permit import Permit
+from maintenance.storage.store import Deletion, Tree
 
 
 class WithFiles(Protocol):
@@ -21,25 +27,45 @@ class WithFiles(Protocol):
 
     @property
     def file_keys(self) -> Sequence[str]:
-        """The keys of its single files, below the private root."""
+        """The keys of its single files, below the private root; not of its own file."""
+
+
+class WithOwnFile(WithFiles, Protocol):
+    """An item that has a file of its own."""
+
+    @property
+    def own_key(self) -> str | None:
+        """The key of its own file, below the private root; None without one."""
 
 
 T = TypeVar("T", bound=WithFiles)
+Own = TypeVar("Own", bound=WithOwnFile)
+What = TypeVar("What")
 TreeOf = Callable[[str, Bundle], Tree]
-"""Says which part of a bundle goes, given the template of its prefix."""
+"""Returns the part of a bundle that is deleted, given the template of its prefix."""
 
 
 def delete_files(
-    stores: Stores, items: Sequence[T], tree_of: TreeOf, result: BatchResult
+    stores: Stores, items: Sequence[T], tree_of: TreeOf, result: BatchResult, permit: Permit
 ) -> list[T]:
-    """Delete the items' files, and count them; return the items that have none any more.
+    """Delete the items' files but their own, and count them; return the items without an error.
 
-    The others get the first `error`.
+    Raises:
+        DatabaseError, GuardLost: the claim is lost, or the guard; nothing is deleted any more.
+        StorageError: the storage as a whole cannot be used.
     """
-    deletions = _each(stores, items, tree_of, measure=False)
-    for item in items:
-        item.error = deletions[item.id].error
-    _count(deletions.values(), result)
+    for store, template in stores.bundles:
+        trees = partial(store.remove_trees, permit=permit)
+        _each(_trees(items, tree_of, template), trees, result)
+    _each(_keys(items), partial(stores.remove_files, permit=permit), result)
+    return [item for item in items if item.error is None]
+
+
+def delete_own_files(
+    stores: Stores, items: Sequence[Own], result: BatchResult, permit: Permit
+) -> list[Own]:
+    """Delete the items' own files, and count them; return the items without an error."""
+    _each(_own_keys(items), partial(stores.remove_files, permit=permit), result)
     return [item for item in items if item.error is None]
 
 
@@ -47,29 +73,37 @@ def measure_files(
     stores: Stores, items: Sequence[WithFiles], tree_of: TreeOf, result: BatchResult
 ) -> None:
     """Count what `delete_files` would delete, without changing anything."""
-    _count(_each(stores, items, tree_of, measure=True).values(), result)
+    for store, template in stores.bundles:
+        _each(_trees(items, tree_of, template), store.measure_trees, result)
+    _each(_keys(items), stores.measure_files, result)
 
 
-def _count(deletions: Iterable[Deletion], result: BatchResult) -> None:
-    for one in deletions:
-        result.files += one.files
-        result.bytes += one.bytes
+def measure_own_files(stores: Stores, items: Sequence[WithOwnFile], result: BatchResult) -> None:
+    """Count what `delete_own_files` would delete, without changing anything."""
+    _each(_own_keys(items), stores.measure_files, result)
+
+
+def _trees(
+    items: Sequence[WithFiles], tree_of: TreeOf, template: str
+) -> list[tuple[WithFiles, Tree]]:
+    return [(item, tree_of(template, bundle)) for item in items for bundle in item.bundles]
+
+
+def _keys(items: Sequence[WithFiles]) -> list[tuple[WithFiles, str]]:
+    return [(item, key) for item in items for key in item.file_keys]
+
+
+def _own_keys(items: Sequence[WithOwnFile]) -> list[tuple[WithFiles, str]]:
+    return [(item, item.own_key) for item in items if item.own_key]
 
 
 def _each(
-    stores: Stores, items: Sequence[WithFiles], tree_of: TreeOf, *, measure: bool
-) -> dict[UUID, Deletion]:
-    outcomes = {item.id: ABSENT for item in items}
-    bundles = [(item.id, bundle) for item in items for bundle in item.bundles]
-    for store, template in stores.bundles:
-        trees = [tree_of(template, bundle) for _, bundle in bundles]
-        found = store.measure_trees(trees) if measure else store.remove_trees(trees)
-        for (item_id, _), deletion in zip(bundles, found, strict=True):
-            outcomes[item_id] += deletion
-    files = [(item.id, key) for item in items for key in item.file_keys]
-    keys = [key for _, key in files]
-    private = stores.private
-    found = private.measure_files(keys) if measure else private.remove_files(keys)
-    for (item_id, _), deletion in zip(files, found, strict=True):
-        outcomes[item_id] += deletion
-    return outcomes
+    owned: Sequence[tuple[WithFiles, What]],
+    act: Callable[[Sequence[What]], list[Deletion]],
+    result: BatchResult,
+) -> None:
+    """Act on files, each with the item that it belongs to; an item keeps its first error."""
+    for (item, _), deletion in zip(owned, act([what for _, what in owned]), strict=True):
+        result.files += deletion.files
+        result.bytes += deletion.bytes
+        item.error = item.error or deletion.error

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, text
 
 from maintenance.budget import BatchSizer
 from maintenance.database import engine_for
+from maintenance.guard import check_held
 from maintenance.settings import settings
 from maintenance.storage.layout import Stores, open_stores
+from maintenance.storage.missing import FileCount
+from maintenance.storage.permit import Permit
+from tasks.batching.table_scan import ScanCursor
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,15 @@ class PurgeOptions:
         job: the job's name, which its database connections carry.
         batch_size: most items of a batch.
         retry_failed: also select items that wait for their next attempt after a failure.
+        files: counts the files that the rows of the run name, over all its slices.
+        candidates: the runs that a pass over their table has selected.
     """
 
     job: str
     batch_size: int
     retry_failed: bool = False
+    files: FileCount = field(default_factory=FileCount, compare=False)
+    candidates: ScanCursor = field(default_factory=ScanCursor, compare=False)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Purge:
     """Where to purge, and what.
 
     Attributes:
+        job: the job's name.
         engine: the database.
         stores: where the files are.
         redact_traces: clear the payload-derived values of input traces too.
@@ -39,23 +48,38 @@ class Purge:
             submissions keeps them.
     """
 
+    job: str
     engine: Engine
     stores: Stores
     redact_traces: bool
     with_uris: bool
 
+    def permit(self, connection: Connection) -> Permit:
+        """Return the permit to delete files while this connection holds the claim on their rows.
+
+        It asks the connection, which the server ends when its claim is lost, and the job's guard.
+        """
+
+        def ask() -> None:
+            connection.execute(text("SELECT 1"))
+            check_held(self.job)
+
+        return Permit(ask)
+
 
 @contextmanager
-def open_purge(options: PurgeOptions) -> Iterator[Purge]:
+def open_purge(options: PurgeOptions, *, dry_run: bool = False) -> Iterator[Purge]:
     """Open what a purge needs, as the settings say, for the length of the block.
 
     Raises:
-        StorageError: a storage root is missing.
+        StorageError: a storage root is missing, or not the application's.
     """
     current = settings()
-    with open_stores(current) as stores:
+    engine = engine_for(current, options.job)
+    with open_stores(current, engine, write=not dry_run, count=options.files) as stores:
         yield Purge(
-            engine_for(current, options.job),
+            options.job,
+            engine,
             stores,
             current.redact_input_traces,
             with_uris=current.data_storage_backend != "local",

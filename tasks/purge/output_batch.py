@@ -20,6 +20,9 @@ from tasks.purge.files import delete_files, measure_files
 from tasks.purge.options import Purge
 from tasks.purge.output_rows import OutputItem, output_changes, read_outputs
 
+KIND = "run"
+"""What an item is called in the report."""
+
 
 def output_steps(purge: Purge) -> BatchSteps[OutputItem]:
     """Return how the outputs of a batch of runs are purged.
@@ -27,7 +30,7 @@ def output_steps(purge: Purge) -> BatchSteps[OutputItem]:
     The claim is a SELECT of id, org_id and moment.
     """
     return BatchSteps(
-        kind="run",
+        kind=KIND,
         key=runs.c.id,
         read=_read,
         act=partial(_purge, purge),
@@ -42,11 +45,13 @@ def _read(row: Row[Any]) -> OutputItem:
 def _purge(purge: Purge, connection: Connection, items: Sequence[OutputItem]) -> BatchResult:
     result = BatchResult()
     read_outputs(connection, items)
-    gone = delete_files(purge.stores, items, whole_bundle, result)
+    permit = purge.permit(connection)
+    gone = delete_files(purge.stores, items, whole_bundle, result, permit)
     if gone:
         changes = output_changes(gone, redact_traces=purge.redact_traces)
         result.rows_by_table = apply_changes(connection, changes)
     result.done = len(gone)
+    purge.stores.verify()
     return result
 
 

@@ -1,24 +1,28 @@
 """The tasks of purge-expired-outputs: repair, purge, preview, count the backlog (SPEC 5.3)."""
 
+from collections.abc import Sequence
 from functools import partial
+from uuid import UUID
 
 from prefect import task
 from sqlalchemy import ColumnElement, Connection, false, func, select
 
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
-from maintenance.database import engine_for, transaction
+from maintenance.database import engine_for
 from maintenance.report import BatchResult, Overdue
-from maintenance.schema import runs
 from maintenance.settings import settings
+from tasks.batching.arrays import any_uuid
 from tasks.batching.claims import preview_claim, preview_items, work_claim
-from tasks.batching.keyset import BlockCursor, KeysetCursor, whole_table
+from tasks.batching.keyset import KeysetCursor
 from tasks.batching.overdue import count_overdue_rows
-from tasks.batching.scans import by_block, by_page
+from tasks.batching.scans import by_page
+from tasks.batching.scopes import ScopeWork, work_rows
 from tasks.batching.slices import Batch, Slice, work_slice
+from tasks.batching.table_scan import ScanCursor, act_on_next, by_table
 from tasks.columns import RUNS
-from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
-from tasks.purge.output_batch import output_steps
+from tasks.purge.options import PurgeOptions, batch_sizer, open_purge, page_sizer
+from tasks.purge.output_batch import KIND, output_steps
 from tasks.purge.output_deadlines import preview_repairs, repair_outputs
 from tasks.purge.output_selection import (
     OUTPUTS_BY_DEADLINE,
@@ -34,15 +38,20 @@ from tasks.retrying import TASK_OPTIONS
 
 @task(name="repair output deadlines", **TASK_OPTIONS)
 def repair_output_deadlines(
-    _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Write the missing deadlines of ended runs, and correct those of their submissions.
+
+    The pass over the table also selects the runs of `purge_undated_outputs` (SPEC 5.3).
 
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
     engine = engine_for(settings(), options.job)
-    return work_slice(by_block(engine, runs.name, repair_outputs), cursor, share, block_sizer())
+    work = ScopeWork(engine, KIND, RUNS.id, repair_outputs)
+    candidates = without_deadline() | undated(cutoff)
+    one_batch = by_table(engine, RUNS.id, candidates, partial(work_rows, work))
+    return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="purge outputs", **TASK_OPTIONS)
@@ -64,25 +73,27 @@ def purge_outputs(
 
 @task(name="purge undated outputs", **TASK_OPTIONS)
 def purge_undated_outputs(
-    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Purge outputs that must not be stored, and of which no deadline has passed (SPEC 5.3).
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
+    start = cursor or options.candidates.again()
+    if start.passed:
+        return Slice(start, exhausted=True)
     with open_purge(options) as purge:
 
-        def one_batch(cursor: BlockCursor | None, _rows: int) -> Batch[BlockCursor]:
-            if cursor is None:
-                with transaction(purge.engine, read_only=True) as connection:
-                    cursor = whole_table(connection, runs.name)
-            scope = cursor.scope(runs.name) & undated(cutoff)
-            _, result = work_claim(purge.engine, output_steps(purge), claimable(scope))
-            return Batch(result, cursor.next(), exhausted=cursor.next().passed)
+        def act(ids: Sequence[UUID]) -> BatchResult:
+            scope = (RUNS.id == any_uuid(ids)) & undated(cutoff)
+            return work_claim(purge.engine, output_steps(purge), claimable(scope))[1]
 
-        return work_slice(one_batch, cursor, share, block_sizer())
+        def one_batch(cursor: ScanCursor | None, rows: int) -> Batch[ScanCursor]:
+            return act_on_next(cursor or start, rows, act)
+
+        return work_slice(one_batch, start, share, batch_sizer(options))
 
 
 @task(name="preview outputs", **TASK_OPTIONS)
@@ -96,7 +107,7 @@ def preview_outputs(
         StorageError: a storage root is missing.
     """
     selection = due_outputs(dated(cutoff)).order_by(RUNS.output_expires_at, RUNS.id)
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
         act = partial(preview_claim, purge.engine, output_steps(purge))
         one_batch = by_page(selection, OUTPUTS_BY_DEADLINE, act)
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
@@ -104,15 +115,15 @@ def preview_outputs(
 
 @task(name="preview undated outputs", **TASK_OPTIONS)
 def preview_undated_outputs(
-    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Count what a run would repair, and what it would purge after that.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             result = preview_repairs(connection, scope)
@@ -120,11 +131,13 @@ def preview_undated_outputs(
             # Dated outputs are counted by `preview_outputs`. Without a deadline `dated` is NULL.
             elsewhere = func.coalesce(dated(cutoff), false())
             due = scope & (undated(cutoff) | repaired) & ~elsewhere
-            result += preview_items(connection, output_steps(purge), due_outputs(due))[1]
+            result += preview_items(connection, output_steps(purge), due_outputs(due), [])
             return result
 
-        one_batch = by_block(purge.engine, runs.name, preview, read_only=True)
-        return work_slice(one_batch, cursor, share, block_sizer())
+        work = ScopeWork(purge.engine, KIND, RUNS.id, preview, read_only=True)
+        candidates = without_deadline() | undated(cutoff)
+        one_batch = by_table(purge.engine, RUNS.id, candidates, partial(work_rows, work))
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="count overdue outputs", **TASK_OPTIONS)

@@ -26,15 +26,18 @@ from maintenance.schema import purge_retries, runs, submissions
 from maintenance.settings import settings
 from tasks.batching.arrays import any_uuid
 from tasks.batching.claims import preview_claim, preview_items, work_claim
-from tasks.batching.keyset import BlockCursor, KeysetCursor, KeysetOrder
+from tasks.batching.keyset import KeysetCursor, KeysetOrder
 from tasks.batching.overdue import count_overdue_rows
-from tasks.batching.scans import by_block, by_page
+from tasks.batching.scans import by_page
+from tasks.batching.scopes import ScopeWork, work_rows
 from tasks.batching.slices import Slice, work_slice
+from tasks.batching.table_scan import ScanCursor, by_table
 from tasks.columns import QUEUE, SUBMISSIONS
-from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
+from tasks.purge.options import PurgeOptions, batch_sizer, open_purge, page_sizer
 from tasks.purge.repairs import purges_queued
 from tasks.purge.retry_queue import queue_purges
-from tasks.purge.submission_batch import submission_steps
+from tasks.purge.submission_batch import KIND, submission_steps
+from tasks.purge.submission_rows import SubmissionItem
 from tasks.purge.submission_selection import no_active_run, unknown_policy
 from tasks.retrying import SHORT_BACKOFF, TASK_OPTIONS
 
@@ -48,12 +51,12 @@ OPTIONS = {**TASK_OPTIONS, "retry_delay_seconds": SHORT_BACKOFF}
 
 @task(name="discover unqueued submissions", **OPTIONS)
 def discover_unqueued(
-    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Queue the purge of content that must not be stored and is not queued.
 
     Selects submissions of the policy DO_NOT_STORE or an unknown one, not purged, without a row in
-    the queue, with no active run, and with at least one run or older than an hour.
+    the queue, with no active run, and with at least one run or at least an hour old.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
@@ -65,7 +68,9 @@ def discover_unqueued(
         claim = found.with_for_update(of=submissions, skip_locked=True)
         return _queue(connection, cutoff, [row.id for row in connection.execute(claim)])
 
-    return work_slice(by_block(engine, submissions.name, queue), cursor, share, block_sizer())
+    work = ScopeWork(engine, KIND, SUBMISSIONS.id, queue)
+    one_batch = by_table(engine, SUBMISSIONS.id, must_go() & ~is_queued(), partial(work_rows, work))
+    return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="purge queued submissions", **OPTIONS)
@@ -90,27 +95,31 @@ def purge_queued(
 
 @task(name="preview unqueued submissions", **OPTIONS)
 def preview_unqueued(
-    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Count the submissions that a run would queue and then purge.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             found = _columns(SUBMISSIONS.created).where(scope, unqueued(cutoff))
-            items, result = preview_items(connection, submission_steps(purge, None), found)
+            items: list[SubmissionItem] = []
+            result = preview_items(connection, submission_steps(purge, None), found, items)
             if items:
                 result += _queued(connection, [item.id for item in items])
                 # The purge would delete the queued rows again, with their submissions' content.
                 result.rows_by_table[purge_retries.name] += len(items)
             return result
 
-        one_batch = by_block(purge.engine, submissions.name, preview, read_only=True)
-        return work_slice(one_batch, cursor, share, block_sizer())
+        work = ScopeWork(purge.engine, KIND, SUBMISSIONS.id, preview, read_only=True)
+        one_batch = by_table(
+            purge.engine, SUBMISSIONS.id, must_go() & ~is_queued(), partial(work_rows, work)
+        )
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="preview queued submissions", **OPTIONS)
@@ -123,7 +132,7 @@ def preview_queued(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
         act = partial(preview_claim, purge.engine, submission_steps(purge, None))
         one_batch = by_page(due_rows(cutoff), QUEUE_BY_NEXT_RETRY, act)
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
@@ -172,16 +181,27 @@ def due_rows(cutoff: Cutoff) -> Select[Any]:
     )
 
 
+def must_go() -> ColumnElement[bool]:
+    """Return whether a submission has content that must not be stored."""
+    return and_(
+        SUBMISSIONS.content_purged_at.is_(None),
+        SUBMISSIONS.retention_policy.not_in([*INPUT_DAYS, STORE_PERMANENTLY]),
+    )
+
+
+def is_queued() -> ColumnElement[bool]:
+    """Return whether a submission is in the queue."""
+    return exists(literal(1)).where(QUEUE.submission_id == SUBMISSIONS.id)
+
+
 def unqueued(cutoff: Cutoff) -> ColumnElement[bool]:
     """Return whether a submission must not be stored and is not queued."""
-    must_go = SUBMISSIONS.retention_policy.not_in([*INPUT_DAYS, STORE_PERMANENTLY])
     has_run = exists(literal(1)).where(runs.c.submission_id == SUBMISSIONS.id)
     return and_(
-        must_go,
-        SUBMISSIONS.content_purged_at.is_(None),
-        ~exists(literal(1)).where(QUEUE.submission_id == SUBMISSIONS.id),
+        must_go(),
+        ~is_queued(),
         no_active_run(),
-        or_(has_run, SUBMISSIONS.created < cutoff.as_of - LAUNCH_GRACE),
+        or_(has_run, SUBMISSIONS.created <= cutoff.as_of - LAUNCH_GRACE),
     )
 
 

@@ -5,13 +5,16 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, literal, null, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from maintenance.database import transaction
+from maintenance.errors import DatabaseError, TransientDatabaseError
 from maintenance.outside_text import one_line
+from maintenance.report import BatchResult
 from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
 from maintenance.schema import purge_retries, submissions
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
+from tasks.batching.bisection import Fault, bisect
 from tasks.batching.row_changes import Changes, RowDeletion, RowUpdate
 from tasks.columns import QUEUE
 
@@ -73,20 +76,46 @@ def queue_changes(*, postponed: Sequence[UUID], dropped: Sequence[UUID]) -> Chan
     return changes
 
 
-def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> None:
-    """Record failed purges with the next step of the backoff, in a transaction of their own.
+def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> dict[UUID, str]:
+    """Record failed purges with the next step of the backoff, in transactions of their own.
 
     A submission without a row gets one; in an existing row the attempts are counted up. Submissions
     that were purged or deleted meanwhile are left out.
+
+    Returns:
+        The submissions whose failure was not recorded, each with the reason.
+
+    Raises:
+        TransientDatabaseError: the database does not answer.
     """
-    if not causes:
-        return
+    refused: dict[UUID, str] = {}
+
+    def attempt(ids: Sequence[UUID]) -> BatchResult:
+        with transaction(engine) as connection:
+            connection.execute(_failures({one: causes[one] for one in ids}))
+        return BatchResult()
+
+    def alone(key: UUID, fault: Fault) -> BatchResult:
+        refused[key] = str(fault)
+        return BatchResult()
+
+    try:
+        if causes:
+            bisect(list(causes), attempt, alone)
+    except TransientDatabaseError:
+        raise
+    except DatabaseError as error:
+        refused = dict.fromkeys(causes, str(error))
+    return refused
+
+
+def _failures(causes: Mapping[UUID, str]) -> Insert:
+    """Insert or update the rows of these failures."""
     now = func.statement_timestamp()
+    texts = [one_line(cause, MAX_ERROR_CHARACTERS) for cause in causes.values()]
     failed = select(
         func.unnest(uuid_array(list(causes))).label("id"),
-        func.unnest(
-            text_array([one_line(cause, MAX_ERROR_CHARACTERS) for cause in causes.values()])
-        ).label("cause"),
+        func.unnest(text_array(texts)).label("cause"),
     ).subquery("failed")
     first = literal(1)
     rows = (
@@ -96,15 +125,12 @@ def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> None:
     )
     statement = insert(purge_retries).from_select(COLUMNS, rows)
     attempts = QUEUE.attempt_count + 1
-    with transaction(engine) as connection:
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[QUEUE.submission_id],
-                set_={
-                    "attempt_count": attempts,
-                    "last_attempt_at": now,
-                    "last_error": statement.excluded.last_error,
-                    "next_retry_at": now + backoff_expression(attempts),
-                },
-            )
-        )
+    return statement.on_conflict_do_update(
+        index_elements=[QUEUE.submission_id],
+        set_={
+            "attempt_count": attempts,
+            "last_attempt_at": now,
+            "last_error": statement.excluded.last_error,
+            "next_retry_at": now + backoff_expression(attempts),
+        },
+    )

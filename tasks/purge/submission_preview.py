@@ -4,6 +4,7 @@ The real run repairs first, and purges then. Here both are counted in one pass, 
 that the repair would write.
 """
 
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -12,14 +13,15 @@ from sqlalchemy import ColumnElement, Connection, Select, select, true
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.report import BatchResult
-from maintenance.schema import submissions
 from tasks.batching.claims import selected
-from tasks.batching.keyset import BlockCursor, KeysetCursor
-from tasks.batching.scans import by_block, by_scope
+from tasks.batching.keyset import KeysetCursor
+from tasks.batching.scans import by_scope
+from tasks.batching.scopes import ScopeWork, work_rows
 from tasks.batching.slices import Slice, work_slice
+from tasks.batching.table_scan import ScanCursor, by_table
 from tasks.columns import SUBMISSIONS
-from tasks.purge.options import Purge, PurgeOptions, block_sizer, open_purge, page_sizer
-from tasks.purge.submission_batch import submission_steps
+from tasks.purge.options import Purge, PurgeOptions, open_purge, page_sizer
+from tasks.purge.submission_batch import KIND, submission_steps
 from tasks.purge.submission_deadlines import count_repairs
 from tasks.purge.submission_rows import SubmissionItem
 from tasks.purge.submission_selection import (
@@ -45,34 +47,34 @@ def preview_overdue(
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             return _preview(purge, connection, scope, cutoff, options)
 
-        one_batch = by_scope(
-            purge.engine, overdue(cutoff.as_of), SUBMISSIONS_BY_DEADLINE, preview, read_only=True
-        )
+        work = ScopeWork(purge.engine, KIND, SUBMISSIONS.id, preview, read_only=True)
+        one_batch = by_scope(work, overdue(cutoff.as_of), SUBMISSIONS_BY_DEADLINE)
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 @task(name="preview undated submissions", **TASK_OPTIONS)
 def preview_undated(
-    cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Count what a run would do with submissions of a finite policy without a deadline.
 
     Raises:
         DatabaseError: the first batch of the slice failed.
         StorageError: a storage root is missing.
     """
-    with open_purge(options) as purge:
+    with open_purge(options, dry_run=True) as purge:
 
         def preview(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
             return _preview(purge, connection, scope & undated(), cutoff, options)
 
-        one_batch = by_block(purge.engine, submissions.name, preview, read_only=True)
-        return work_slice(one_batch, cursor, share, block_sizer())
+        work = ScopeWork(purge.engine, KIND, SUBMISSIONS.id, preview, read_only=True)
+        one_batch = by_table(purge.engine, SUBMISSIONS.id, undated(), partial(work_rows, work))
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 def _preview(

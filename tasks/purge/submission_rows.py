@@ -42,12 +42,13 @@ class SubmissionItem:
     bundles: list[Bundle] = field(default_factory=list)
     step_ids: set[int] = field(default_factory=set)
     port_ids: list[int] = field(default_factory=list)
-    port_keys: list[str] = field(default_factory=list)
+    file_keys: list[str] = field(default_factory=list)
+    """The files of its ports."""
 
     @property
-    def file_keys(self) -> list[str]:
-        """The keys of its uploaded file and of its port files."""
-        return [key for key in (self.input_file, *self.port_keys) if key]
+    def own_key(self) -> str | None:
+        """Its uploaded file."""
+        return self.input_file
 
 
 def read_related(
@@ -88,7 +89,7 @@ def read_related(
         item = by_id[port.submission_id]
         item.port_ids.append(port.id)
         if port.input_file:
-            item.port_keys.append(port.input_file)
+            item.file_keys.append(port.input_file)
 
 
 def _read_steps(

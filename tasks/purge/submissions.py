@@ -9,15 +9,17 @@ from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for
 from maintenance.report import BatchResult, Overdue
-from maintenance.schema import submissions
 from maintenance.settings import settings
 from tasks.batching.claims import work_claim
-from tasks.batching.keyset import BlockCursor, KeysetCursor
+from tasks.batching.keyset import KeysetCursor
 from tasks.batching.overdue import count_overdue_rows
-from tasks.batching.scans import by_block, by_page, by_scope
+from tasks.batching.scans import by_page, by_scope
+from tasks.batching.scopes import ScopeWork, work_rows
 from tasks.batching.slices import Slice, work_slice
-from tasks.purge.options import PurgeOptions, batch_sizer, block_sizer, open_purge, page_sizer
-from tasks.purge.submission_batch import submission_steps
+from tasks.batching.table_scan import ScanCursor, by_table
+from tasks.columns import SUBMISSIONS
+from tasks.purge.options import PurgeOptions, batch_sizer, open_purge, page_sizer
+from tasks.purge.submission_batch import KIND, submission_steps
 from tasks.purge.submission_deadlines import repair_deadlines
 from tasks.purge.submission_selection import (
     SUBMISSIONS_BY_DEADLINE,
@@ -44,14 +46,15 @@ def repair_overdue(
     """
     engine = engine_for(settings(), options.job)
     scope = overdue(cutoff.as_of)
-    one_batch = by_scope(engine, scope, SUBMISSIONS_BY_DEADLINE, repair_deadlines)
+    work = ScopeWork(engine, KIND, SUBMISSIONS.id, repair_deadlines)
+    one_batch = by_scope(work, scope, SUBMISSIONS_BY_DEADLINE)
     return work_slice(one_batch, cursor, share, page_sizer(PAGE_ROWS))
 
 
 @task(name="repair missing deadlines", **TASK_OPTIONS)
 def repair_undated(
-    _cutoff: Cutoff, cursor: BlockCursor | None, share: SliceBudget, options: PurgeOptions
-) -> Slice[BlockCursor]:
+    _cutoff: Cutoff, cursor: ScanCursor | None, share: SliceBudget, options: PurgeOptions
+) -> Slice[ScanCursor]:
     """Write the deadlines of submissions of a finite policy that have none.
 
     Raises:
@@ -62,7 +65,9 @@ def repair_undated(
     def repair(connection: Connection, scope: ColumnElement[bool]) -> BatchResult:
         return repair_deadlines(connection, scope & undated())
 
-    return work_slice(by_block(engine, submissions.name, repair), cursor, share, block_sizer())
+    work = ScopeWork(engine, KIND, SUBMISSIONS.id, repair)
+    one_batch = by_table(engine, SUBMISSIONS.id, undated(), partial(work_rows, work))
+    return work_slice(one_batch, cursor, share, page_sizer(PAGE_ROWS))
 
 
 @task(name="purge submissions", **TASK_OPTIONS)
@@ -97,7 +102,7 @@ def overdue_submissions(cutoff: Cutoff, job: str) -> Overdue:
     Raises:
         DatabaseError: the statement failed.
     """
-    query = select(func.count(), func.min(submissions.c.expires_at)).where(
+    query = select(func.count(), func.min(SUBMISSIONS.expires_at)).where(
         overdue(cutoff.as_of), finite_policy(), no_active_run()
     )
     return count_overdue_rows(query, cutoff, job)

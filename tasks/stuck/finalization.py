@@ -123,6 +123,7 @@ def _store(engine: Engine, stores: Stores, ids: Sequence[UUID]) -> dict[UUID, Re
                 made.append((run.id, draft))
             else:
                 receipts[run.id] = draft
+    stores.verify()
     saved = stores.private.save_files([(one.key, one.content) for _, one in made])
     for (run_id, one), file in zip(made, saved, strict=True):
         if file.error is None:

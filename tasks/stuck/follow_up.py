@@ -45,7 +45,8 @@ class FollowUp:
         result = self._containers.stop(run_ids, execution_ids)
         try:
             if self._stores is None:
-                self._stores = self._opened.enter_context(open_stores(self._settings))
+                stores = open_stores(self._settings, self._engine)
+                self._stores = self._opened.enter_context(stores)
             result += finalize(self._engine, self._stores, run_ids)
         except MaintenanceError as error:
             result += selected(run_ids)

@@ -2,13 +2,19 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import URL, Engine, text
 
 from flows.jobs import JOBS
+from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import Settings
 from tests.support.validibot import DAY, NOW, Validibot
@@ -75,12 +81,153 @@ def test_failed_items_end_with_status_1_and_are_named(validibot: Validibot) -> N
 
 
 def test_a_run_that_fails_ends_with_status_1_and_one_clear_line(validibot: Validibot) -> None:
-    (validibot.root / "private").rmdir()
-    done = flows("purge-expired-submissions", "--json")
+    shutil.rmtree(validibot.root / "private")
+    done = flows("purge-expired-submissions")
     assert done.returncode == 1
     assert done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("purge-expired-submissions failed: storage root")
+
+
+def object_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    (line,) = done.stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["clear-sessions", "--batch-size", "0"], "ParameterTypeError"),
+        (["clear-sessions", "--as-of", "2999-01-01T00:00:00Z"], "ParameterError"),
+        (["clear-sessions", "--no-such-option"], "ParameterError"),
+        (["cleanup-callback-receipts", "--days", "0"], "ParameterError"),
+        (["no-such-job"], "ParameterError"),
+        ([], "ParameterError"),
+    ],
+)
+def test_9_with_json_bad_options_are_one_object(
+    validibot: Validibot, arguments: list[str], error: str
+) -> None:
+    done = flows(*arguments, "--json")
+    assert done.returncode == 2
+    found = object_of(done)
+    assert (found["stopped_because"], found["error"]) == ("error", error)
+    assert found["message"] in " ".join(done.stderr.split())
+
+
+def test_9_with_json_a_wrong_setting_is_one_object() -> None:
+    done = flows("clear-sessions", "--json", DATABASE_URL="mysql://user:hunter2@host/name")
+    assert done.returncode == 2
+    found = object_of(done)
+    assert (found["job"], found["error"]) == ("clear-sessions", "SettingsError")
+    assert "DATABASE_URL" in found["message"]
+    assert "hunter2" not in done.stdout
+
+
+def test_9_with_json_a_schema_that_does_not_match_is_one_object(
+    validibot: Validibot, database: Engine
+) -> None:
+    with database.begin() as connection:
+        connection.execute(text("DROP TABLE django_session"))
+    done = flows("clear-sessions", "--json")
+    assert done.returncode == 1
+    found = object_of(done)
+    assert (found["job"], found["error"]) == ("clear-sessions", "SchemaMismatch")
+    assert "django_session" in found["message"]
+
+
+def test_9_with_json_a_run_that_is_skipped_is_one_object(
+    validibot: Validibot, environment: Settings
+) -> None:
+    with guard(environment, "clear-sessions", uuid4()):
+        done = flows("clear-sessions", "--json")
+    assert done.returncode == 0
+    assert Report.model_validate(object_of(done)).stopped_because == "skipped"
+
+
+def test_9_with_json_a_database_that_cannot_be_used_is_one_object(
+    environment: Settings, database_url: URL
+) -> None:
+    absent = database_url.set(database="absent").render_as_string(hide_password=False)
+    done = flows("clear-sessions", "--json", DATABASE_URL=absent)
+    assert done.returncode == 1
+    found = object_of(done)
+    assert (found["stopped_because"], found["error"]) == ("error", "DatabaseError")
+    assert 'database "absent" does not exist' in found["message"]
+
+
+def test_9_with_json_a_run_that_fails_in_its_work_is_one_object_with_its_report(
+    validibot: Validibot,
+) -> None:
+    (validibot.root / "private").rmdir()
+    validibot.submission()
+    done = flows("purge-expired-submissions", "--json")
+    assert done.returncode == 1
+    found = object_of(done)
+    assert (found["error"], found["stopped_because"]) == ("StorageError", "error")
+    assert found["message"].startswith("storage root")
+    assert (found["dry_run"], found["done"]) == (False, 0)
+
+
+UNEXPECTED = """
+import sys
+import flows.clear_sessions
+from flows.__main__ import main
+
+def broken(_run):
+    raise ZeroDivisionError("a defect")
+
+flows.clear_sessions.delete_by_age = broken
+sys.exit(main(["clear-sessions", "--json"]))
+"""
+
+
+def test_9_with_json_an_unexpected_error_is_one_object_and_its_traceback_is_logged(
+    validibot: Validibot,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNEXPECTED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    found = object_of(done)
+    assert (found["job"], found["error"]) == ("clear-sessions", "ZeroDivisionError")
+    assert found["message"] == "a defect"
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_9_with_json_a_signal_before_the_first_batch_is_one_object(
+    validibot: Validibot, database: Engine, number: signal.Signals, status: int
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if "PREFECT_API" not in name}
+    with database.begin() as connection:
+        # The run waits for the lock in its first statement about the table.
+        connection.execute(text("LOCK TABLE django_session"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows", "clear-sessions", "--json"],
+            cwd=ROOT,
+            env=environment | {"MAINTENANCE_LOCK_TIMEOUT_SECONDS": "60"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"
+        )
+        while not connection.execute(waiting).scalar_one():
+            assert process.poll() is None
+        process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    found = json.loads(output)
+    assert (found["stopped_because"], found["done"]) == ("cancelled", 0)
 
 
 @pytest.mark.parametrize(

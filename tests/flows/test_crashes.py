@@ -21,6 +21,7 @@ from maintenance.database import dispose_engines
 from maintenance.settings import DRIVER, settings
 from tests.support.crash_points import choice, crash_points
 from tests.support.crash_server import NEVER, CrashServer, crash_server
+from tests.support.markers import mark_storage
 from tests.support.runs import run
 from tests.support.stuck import Hanging
 from tests.support.validibot import DAY, NOW, Validibot
@@ -170,6 +171,7 @@ class Stage:
         self._numbers = count()
         for name in ("private", "public"):
             (base / "scene" / name).mkdir(parents=True)
+        mark_storage(base / "scene")
         url = server.create_database("crash_scene", template="template_validibot")
         engine = create_engine(url.set(drivername=DRIVER))
         self.expected: dict[str, dict[str, Any]] = {}

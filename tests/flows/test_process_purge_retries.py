@@ -135,8 +135,8 @@ def test_content_missing_from_the_queue_is_discovered_and_purged_in_the_same_run
     shared = {"retention_policy": policy, "expires_at": None}
     ran = validibot.submission(created=NOW - TICK, **shared)
     validibot.run(ran, ended_at=NOW - TICK)
-    old = validibot.submission(created=NOW - HOUR - TICK, **shared)
-    young = validibot.submission(created=NOW - HOUR, **shared)
+    old = validibot.submission(created=NOW - HOUR, **shared)
+    young = validibot.submission(created=NOW - HOUR + TICK, **shared)
     busy = validibot.submission(**shared)
     validibot.run(busy)
     validibot.run(busy, status="PENDING", ended_at=None)

@@ -15,10 +15,13 @@ from maintenance import schema
 from maintenance import settings as settings_module
 from maintenance.errors import StorageError, TransientStorageError
 from maintenance.settings import Settings
+from maintenance.storage.marker import MARKER
+from maintenance.storage.roots import BUNDLES, PRIVATE, PUBLIC
 from maintenance.storage.s3 import ATTEMPTS
 from tasks.purge.submissions import purge_submissions
 from tests.support import gcs_server, s3_server
 from tests.support.gcs_server import GcsServer
+from tests.support.markers import marker
 from tests.support.runs import run
 from tests.support.s3_server import S3Server
 from tests.support.stores import REGION, BucketPlace, GcsPlace, S3Place, services
@@ -66,6 +69,13 @@ def cloud(
         monkeypatch.setenv("GCS_VALIDATION_BUCKET", made.bundles.name)
     monkeypatch.setenv("STORAGE_BUCKET", made.files.name)
     settings_module.settings.cache_clear()
+    names = {PRIVATE: "private/", PUBLIC: "public/"}
+    for name, prefix in names.items():
+        roots = (*names, *({BUNDLES} if made.files is not made.bundles else ()))
+        content = marker(name, *(roots if name == PRIVATE else ()))
+        made.files.put(f"{prefix}{MARKER}", content.decode())
+    if made.files is not made.bundles:
+        made.bundles.put(MARKER, marker(BUNDLES).decode())
     yield made
     s3.faults.clear()
     gcs.faults.clear()

@@ -13,6 +13,7 @@ from maintenance import schema
 from maintenance.report import Report
 from maintenance.settings import Settings
 from maintenance.timed_out import timed_out_error
+from tests.support.markers import mark_storage
 from tests.support.runs import run
 from tests.support.stuck import Hanging
 from tests.support.validibot import NOW, Validibot
@@ -74,6 +75,7 @@ def test_a_storage_that_is_missing_does_not_keep_runs_alive(hanging: Hanging) ->
     assert {one.item for one in report.failures} == {f"run {run_id}" for run_id in runs}
     assert all("timed out, but not finalized yet" in one.cause for one in report.failures)
     (hanging.validibot.root / "private").mkdir()
+    mark_storage(hanging.validibot.root)
     mended = clean()
     assert (mended.selected, mended.done) == (3, 3)
     assert with_evidence(hanging) == runs

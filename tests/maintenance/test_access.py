@@ -3,7 +3,6 @@
 import re
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -22,8 +21,8 @@ from maintenance.grants import ROLE, document, grants
 from maintenance.report import StopReason
 from maintenance.settings import Settings
 from tests.support.runs import run
-from tests.support.stuck import Hanging
-from tests.support.validibot import DAY, NOW, TICK, Validibot
+from tests.support.validibot import DAY, NOW, Validibot
+from tests.support.work import work_for_every_job
 
 FILE = Path(__file__).parents[2] / "docs" / "database-role.sql"
 WRITING = sorted(job for job, access in ACCESS.items() if access.update or access.delete)
@@ -59,47 +58,6 @@ def limited(
 def grant(validibot: Validibot, role: str, *jobs: str) -> None:
     with validibot.engine.begin() as connection:
         connection.execute(text(grants(role, jobs)))
-
-
-def work_for_every_job(validibot: Validibot) -> None:
-    """Add rows and files of every kind: to be deleted, to fail, to be deferred, to be repaired."""
-    expired = validibot.submission()
-    run_id = validibot.run(expired)
-    step = validibot.step_run(run_id)
-    attempt = validibot.attempt(step)
-    validibot.trace(step)
-    validibot.queued(expired, next_retry_at=NOW - DAY)
-    validibot.file(f"runs/{validibot.org_id}/{run_id}/attempts/{attempt}/input/a.json")
-    validibot.file("submissions/weather.epw")
-    validibot.port_file(expired, input_file="submissions/weather.epw")
-    validibot.file("submissions/uploaded.json")
-    validibot.submission(input_file="submissions/uploaded.json")
-    validibot.file("submissions/folder/in-the-way.json")
-    validibot.submission(input_file="submissions/folder")
-    validibot.submission(expires_at=None)
-    validibot.submission(retention_policy="DO_NOT_STORE")
-    validibot.submission(retention_policy="STORE_FOR_EVER")
-    busy = validibot.submission()
-    validibot.run(busy, status="RUNNING", ended_at=None)
-    for number, values in enumerate(({}, {"output_expires_at": None}, {"ended_at": None})):
-        outputs = {"output_retention_policy": "STORE_7_DAYS", "output_expires_at": NOW - DAY}
-        ended = validibot.run(None, **{**outputs, **values})
-        step = validibot.step_run(ended)
-        validibot.attempt(step)
-        key = f"artifacts/{number}"
-        validibot.file(key)
-        validibot.insert(
-            schema.artifacts, validation_run_id=ended, org_id=validibot.org_id, file=key
-        )
-        validibot.insert(schema.findings, validation_run_id=ended, validation_step_run_id=step)
-    hanging = Hanging(validibot)
-    kept = validibot.submission(retention_policy="DO_NOT_STORE", expires_at=None)
-    for submission in (None, kept, validibot.submission(expires_at=None)):
-        hanging.tried(hanging.run(submission))
-    for age in (DAY, TICK, timedelta(0)):
-        validibot.session(NOW - age)
-        validibot.idempotency_key(NOW - age)
-        validibot.receipt(NOW - 30 * DAY - age, run_id)
 
 
 def test_the_file_is_what_the_code_renders() -> None:

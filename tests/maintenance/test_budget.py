@@ -53,13 +53,36 @@ def test_a_slice_gets_what_is_left_of_both() -> None:
 def test_a_slice_always_allows_its_first_batch() -> None:
     clock = SliceBudget(seconds=-1.0).clock()
     assert [clock.another(), clock.another()] == [True, False]
-    assert clock.batches == 1
 
 
 def test_a_slice_allows_max_batches() -> None:
     clock = SliceBudget(AGES, max_batches=3).clock()
-    assert [clock.another() for _ in range(5)] == [True, True, True, False, False]
-    assert clock.batches == 3
+    allowed = []
+    for _ in range(5):
+        allowed.append(clock.another())
+        clock.count(selected=1)
+    assert allowed == [True, True, True, False, False]
+
+
+def test_batches_that_select_nothing_do_not_count() -> None:
+    clock = SliceBudget(AGES, max_batches=1).clock()
+    for _ in range(5):
+        clock.count(selected=0)
+        assert clock.another()
+    clock.count(selected=3)
+    assert (clock.another(), clock.batches) == (False, 1)
+
+
+def test_repairs_have_a_quarter_of_the_time_and_no_limit_of_batches() -> None:
+    budget = Budget(8.0, max_batches=1)
+    budget.spend(1)
+    assert budget.secondary_slice().max_batches is None
+    assert 1.0 < budget.secondary_slice().seconds <= 2.0
+    budget.spend_secondary(1.5)
+    assert 0.0 < budget.secondary_seconds_left <= 0.5
+    budget.spend_secondary(0.5)
+    assert budget.secondary_seconds_left <= 0
+    assert Budget(0.0).secondary_seconds_left <= 0
 
 
 def test_a_slice_without_batches_left_allows_none() -> None:

@@ -9,11 +9,14 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
 from flows.clear_sessions import clear_sessions
+from maintenance.checks.database import database_check
+from maintenance.checks.finding import Severity
 from maintenance.database import dispose_engines, engine_for, transaction
 from maintenance.errors import DatabaseError, SharedSession
 from maintenance.guard import guard
 from maintenance.settings import Settings, load_settings, settings
 from tests.support.pgbouncer import pgbouncer
+from tests.support.runs import run
 
 JOB = "clear-sessions"
 RUN = uuid.UUID(int=7)
@@ -146,7 +149,16 @@ def test_10_6_a_run_in_transaction_mode_fails_with_what_to_set(
         monkeypatch.setenv("DATABASE_URL", address)
         settings.cache_clear()
         with pytest.raises(SharedSession, match="set DATABASE_URL"):
-            clear_sessions()
+            run(clear_sessions)
         dispose_engines()
     settings.cache_clear()
     assert locks(database) == 0
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_10_6_the_preflight_names_the_pooler(environment: Settings, mode: str) -> None:
+    with pgbouncer(environment.url, mode) as url:
+        first = database_check(behind(url)).run()[0]
+        assert first.level is Severity.ERROR
+        assert f"a connection pooler in {mode} mode" in first.text
+        dispose_engines()

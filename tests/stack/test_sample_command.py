@@ -1,11 +1,14 @@
 """`python -m demo.sample`, with which the stack's demo gets its data."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import Engine, func, select
 
 from demo.sample.__main__ import FAILED, OK, main
 from maintenance.schema import submissions
 from maintenance.settings import Settings
+from maintenance.storage.marker import MARKER
 
 
 def count(database: Engine) -> int:
@@ -13,18 +16,23 @@ def count(database: Engine) -> int:
         return connection.execute(select(func.count()).select_from(submissions)).scalar_one()
 
 
+def files_of(environment: Settings) -> list[Path]:
+    found = environment.storage_root.rglob("*")
+    return sorted(path for path in found if path.is_file() and path.name != MARKER)
+
+
 def test_it_fills_an_empty_database_and_leaves_one_with_data_alone(
     environment: Settings, database: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--submissions", "20"]) == OK
-    files = sorted(path for path in environment.storage_root.rglob("*") if path.is_file())
+    files = files_of(environment)
     assert count(database) == 20
     assert files
     assert capsys.readouterr().out == f"Loaded 20 submissions and {len(files)} files\n"
 
     assert main(["--submissions", "30"]) == OK
     assert count(database) == 20
-    assert sorted(path for path in environment.storage_root.rglob("*") if path.is_file()) == files
+    assert files_of(environment) == files
     assert capsys.readouterr().out == "The database holds data already: nothing was loaded\n"
 
 

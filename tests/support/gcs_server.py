@@ -87,11 +87,13 @@ class GcsServer:
         new = self.put(bucket, name, content.removesuffix(b"\r\n").decode())
         return Answer(200, json.dumps(new.resource()).encode())
 
-    def describe(self, bucket: str, name: str) -> Answer:
-        """Answer objects.get."""
+    def get(self, bucket: str, name: str, query: dict[str, str]) -> Answer:
+        """Answer objects.get: with the description of an object, or its bytes."""
         with self._lock:
-            for one in self.buckets[bucket].generations:
+            for one in self.buckets.get(bucket, Objects()).generations:
                 if one.live and one.name == name:
+                    if query.get("alt") == "media":
+                        return Answer(200, one.content.encode(), "application/octet-stream")
                     return Answer(200, json.dumps(one.resource()).encode())
         return failure(404, "notFound", f"No such object: {bucket}/{name}")
 
@@ -217,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
                 kind = self.headers["Content-Type"]
                 answer = self.server_state.create(unquote(bucket), body, kind, query)
             elif self.command == "GET" and name:
-                answer = self.server_state.describe(unquote(bucket), unquote(name[1:]))
+                answer = self.server_state.get(unquote(bucket), unquote(name[1:]), query)
             elif self.command == "GET":
                 answer = self.server_state.list(unquote(bucket), query)
             else:

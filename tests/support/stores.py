@@ -13,6 +13,7 @@ from boto3.session import Session
 from maintenance.storage.bucket import PAGE, BucketStore
 from maintenance.storage.gcs import GcsBucket
 from maintenance.storage.local import LocalStore
+from maintenance.storage.marker import MARKER
 from maintenance.storage.s3 import S3Bucket
 from maintenance.storage.store import Store
 from tests.support.gcs_server import GcsServer, Objects, gcs_server
@@ -134,12 +135,13 @@ class S3Place:
         self.client.delete_object(Bucket=self.name, Key=key)
 
     def held(self) -> set[str]:
-        """The keys of all versions and markers."""
+        """The keys of all versions and delete markers, except the markers of roots."""
         pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.name)
         return {
             one["Key"]
             for page in pages
             for one in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
+            if not one["Key"].endswith(MARKER)
         }
 
 
@@ -179,8 +181,9 @@ class GcsPlace:
         self.server.delete(self.name, key, {})
 
     def held(self) -> set[str]:
-        """The names of all generations."""
-        return {one.name for one in self.server.buckets[self.name].generations}
+        """The names of all generations, except the markers of roots."""
+        names = {one.name for one in self.server.buckets[self.name].generations}
+        return {name for name in names if not name.endswith(MARKER)}
 
 
 BucketPlace = S3Place | GcsPlace

@@ -5,6 +5,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from maintenance.storage.marker import MARKER
+
 
 def make_files(root: Path, paths: Iterable[str]) -> None:
     """Make files; each one holds its own path, and a path that ends in a slash is a directory."""
@@ -18,10 +20,10 @@ def make_files(root: Path, paths: Iterable[str]) -> None:
 
 
 def entries(root: Path) -> set[str]:
-    """Every entry below a root: directories with a slash at the end, links with an @."""
+    """Every entry below a root but markers: directories with a slash at the end, links with @."""
     found = set()
     for folder, directories, files in os.walk(root):
-        for name in (*directories, *files):
+        for name in {*directories, *files} - {MARKER}:
             path = Path(folder, name)
             mark = "@" if path.is_symlink() else "/" if path.is_dir() else ""
             found.add(f"{path.relative_to(root)}{mark}")

@@ -31,6 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.sql.dml import ReturningInsert
 
 from maintenance import schema
+from maintenance.storage.marker import MARKER
 
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 """The moment that most tests work up to."""
@@ -294,11 +295,11 @@ class Validibot:
         return {key for key, row in stamped if row["content_purged_at"] is not None}
 
     def files(self) -> set[str]:
-        """Every file below the storage root, by its path."""
+        """Every file below the storage root but the markers, by its path."""
         return {
             str(path.relative_to(self.root))
             for path in self.root.rglob("*")
-            if path.is_symlink() or not path.is_dir()
+            if path.name != MARKER and (path.is_symlink() or not path.is_dir())
         }
 
     def contents(self) -> Contents:

@@ -25,7 +25,8 @@ from tests.support.prefect_server import ask, automations, deployments, edit_sch
 OF_SERVER = ["Prefect server", "work pool", "worker", "crash rescue"]
 NAMES = [
     *("settings", "database", "tables and columns", "grants", "indexes"),
-    *("storage private", "storage public", "container engine", "schedules' settings"),
+    *("storage private", "storage public", "storage private marker", "storage public marker"),
+    *("container engine", "schedules' settings"),
     *OF_SERVER,
     *(f"{job}/{DEPLOYMENT}" for job in JOBS),
 ]

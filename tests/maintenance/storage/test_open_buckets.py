@@ -2,14 +2,17 @@
 
 import socket
 import sys
+from contextlib import ExitStack
 
 import pytest
+from sqlalchemy import Engine
 
 from maintenance.errors import SettingsError, StorageError, TransientStorageError
 from maintenance.settings import load_settings
 from maintenance.storage.bucket import BucketStore
 from maintenance.storage.gcs import GcsBucket
 from maintenance.storage.layout import BUNDLE, OLDER_BUNDLE, open_stores
+from maintenance.storage.roots import open_roots
 from maintenance.storage.s3 import S3Bucket
 from maintenance.storage.store import Tree
 from maintenance.transient import is_transient
@@ -66,7 +69,9 @@ def test_credentials_that_are_missing_are_an_error_at_once(
         GcsBucket("b")
 
 
-def test_settings_lead_to_the_buckets(servers: tuple[S3Server, GcsServer]) -> None:
+def test_settings_lead_to_the_buckets(
+    servers: tuple[S3Server, GcsServer], database: Engine
+) -> None:
     s3, files, runs = S3Place.make(servers[0]), *(GcsPlace.make(servers[1]) for _ in range(2))
     on_s3 = load_settings(
         DATABASE_URL=DATABASE_URL,
@@ -88,7 +93,7 @@ def test_settings_lead_to_the_buckets(servers: tuple[S3Server, GcsServer]) -> No
         place.put("private/up/a")
         bundles.put(f"{prefix}runs/1/2/a")
         place.put("public/files/runs/1/2/a")
-        with open_stores(current) as stores:
+        with open_stores(current, database) as stores:
             (first, layout), (older, older_layout) = stores.bundles
             assert (layout, older_layout) == (BUNDLE, OLDER_BUNDLE)
             assert stores.private.remove_files(["up/a"])[0].files == 1
@@ -115,8 +120,8 @@ def test_a_missing_extra_is_named(
         GCS_VALIDATION_BUCKET="bucket",
     )
     expected = rf"needs the package {missing}.*: .*'validibot-maintenance\[{backend}\]'"
-    with pytest.raises(StorageError, match=expected), open_stores(current):
-        pytest.fail("opened")
+    with ExitStack() as opened, pytest.raises(StorageError, match=expected):
+        open_roots(current, opened)
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ from tests.support.validibot import BEFORE, DAY, NOW, Validibot
 
 
 @pytest.fixture
-def stores(environment: Settings) -> Iterator[Stores]:
-    with open_stores(environment) as opened:
+def stores(environment: Settings, database: Engine) -> Iterator[Stores]:
+    with open_stores(environment, database) as opened:
         yield opened
 
 

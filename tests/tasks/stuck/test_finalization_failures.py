@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from maintenance import schema
 from maintenance.errors import TransientStorageError
@@ -18,8 +18,8 @@ from tests.support.validibot import Validibot
 
 
 @pytest.fixture
-def stores(environment: Settings) -> Iterator[Stores]:
-    with open_stores(environment) as opened:
+def stores(environment: Settings, database: Engine) -> Iterator[Stores]:
+    with open_stores(environment, database) as opened:
         yield opened
 
 
