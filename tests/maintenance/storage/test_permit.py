@@ -156,7 +156,7 @@ def test_10_2_a_process_that_was_stopped_asks_again_before_it_goes_on(tmp_path: 
 
 def test_10_2_an_answer_is_good_for_a_while_and_a_refusal_for_ever() -> None:
     answers = iter([None, LostError(), None])
-    asked: list[bool] = []
+    asked: list[None] = []
 
     def ask() -> None:
         asked.append(None)
@@ -176,7 +176,7 @@ def test_10_2_an_answer_is_good_for_a_while_and_a_refusal_for_ever() -> None:
 
 def test_10_2_one_thread_asks_for_all(tmp_path: Path) -> None:
     asking = threading.Lock()
-    asked: list[bool] = []
+    asked: list[None] = []
 
     def ask() -> None:
         assert asking.acquire(blocking=False)
@@ -191,7 +191,7 @@ def test_10_2_one_thread_asks_for_all(tmp_path: Path) -> None:
 
 def test_10_2_an_answer_is_as_old_as_its_question() -> None:
     """While the database takes its time to answer, the claim may be lost."""
-    asked: list[bool] = []
+    asked: list[None] = []
 
     def ask() -> None:
         asked.append(None)
