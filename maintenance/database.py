@@ -30,6 +30,7 @@ MAX_NAME_BYTES = 63
 
 SEARCH_PATH = "search_path"
 SET_LOCAL = "set local"
+ANY_BYTES = "SQL_ASCII"
 JOB = "job"
 """The execution option of an engine that holds the job's name."""
 
@@ -55,12 +56,15 @@ def engine_for(settings: Settings, job: str) -> Engine:
         connect_args=connect_arguments(settings, f"{APPLICATION} {job}"[:MAX_NAME_BYTES]),
         execution_options={JOB: job},
     )
-    parameters = session_parameters(settings)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: DriverConnection, record: ConnectionPoolEntry) -> None:
         adapt(connection)
         connection.autocommit = True
+        parameters = session_parameters(settings)
+        if connection.info.parameter_status("server_encoding") == ANY_BYTES:
+            # In any other encoding the server refuses to send what is no text in it.
+            parameters["client_encoding"] = ANY_BYTES
         # A pooler makes up the process number of the start-up packet. Without one, the session is
         # ours, and is set once.
         if backend_pid(connection) == connection.pgconn.backend_pid:
@@ -85,7 +89,7 @@ def connect_arguments(settings: Settings, name: str) -> dict[str, object]:
     return {
         "connect_timeout": max(2, round(settings.connect_timeout_seconds)),
         "application_name": name,
-        # Otherwise texts of a database in SQL_ASCII come as bytes.
+        # Whatever the role or PGCLIENTENCODING say.
         "client_encoding": "UTF8",
         # A pooler may have another session for the next execution; a migration may come between.
         "prepare_threshold": None,

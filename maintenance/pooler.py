@@ -17,7 +17,7 @@ ROUNDS = 3
 
 def backend_pid(connection: DriverConnection) -> int:
     """Return the server process that answers a connection now."""
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
     return int(row[0]) if row else 0
 
 

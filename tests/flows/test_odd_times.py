@@ -2,6 +2,7 @@
 
 import pytest
 from sqlalchemy import DateTime, text
+from sqlalchemy.exc import IntegrityError
 
 from flows.backlog import read_backlogs
 from flows.jobs import JOBS
@@ -15,54 +16,49 @@ from tests.support.work import work_for_every_job
 
 ODD = ("-infinity", "infinity", "0044-03-15 00:00:00+00 BC", "9999-12-30 00:00:00+00")
 WRITING = sorted(job for job, access in ACCESS.items() if access.update or access.delete)
+
+
+def is_time(table: str, column: str) -> bool:
+    return isinstance(schema.metadata.tables[table].columns[column].type, DateTime)
+
+
+EVIDENCE = "validations_runevidenceartifact"
+"""Has no rows until the job writes them."""
+NEVER = {"ctid", "content_purged_at"}
+"""The latter is read as null or not, and not null only where content is cleared."""
 COLUMNS = [
     (job, table, column)
     for job in WRITING
     for table, columns in sorted(ACCESS[job].select.items())
+    if table != EVIDENCE
     for column in sorted(columns)
-    if column != "ctid" and isinstance(schema.metadata.tables[table].columns[column].type, DateTime)
+    if column not in NEVER and is_time(table, column)
 ]
 
 
+def put(validibot: Validibot, table: str, column: str, odd: str, row: int) -> bool:
+    """Give a row an odd time; return whether there is such a row and a constraint allows it."""
+    key = next(iter(schema.metadata.tables[table].primary_key.columns)).name
+    statement = text(
+        f"UPDATE {table} SET {column} = CAST(:odd AS timestamptz) WHERE {key} ="
+        f" (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1 OFFSET :row)"
+    )
+    try:
+        with validibot.engine.begin() as connection:
+            return connection.execute(statement, {"odd": odd, "row": row}).rowcount == 1
+    except IntegrityError:
+        return False
+
+
 @pytest.mark.parametrize(("job", "table", "column"), COLUMNS)
-def test_10_7_an_odd_time_in_any_column_that_a_job_reads_leaves_the_others_done(
+def test_10_7_odd_times_in_any_column_that_a_job_reads_leave_the_others_done(
     job: str, table: str, column: str, environment: Settings, validibot: Validibot
 ) -> None:
     work_for_every_job(validibot)
-    key = next(iter(schema.metadata.tables[table].primary_key.columns)).name
-    for odd in ODD:
-        with validibot.engine.begin() as connection:
-            connection.execute(
-                text(
-                    f"UPDATE {table} SET {column} = CAST(:odd AS timestamptz) WHERE {key} ="
-                    f" (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1)"
-                ),
-                {"odd": odd},
-            )
-        forecast = run(JOBS[job].flow, as_of=NOW, dry_run=True)
-        assert forecast.stopped_because is StopReason.DRAINED, odd
-        assert read_backlogs()[job].problem == "", odd
-    report = run(JOBS[job].flow, as_of=NOW)
-    assert report.stopped_because is StopReason.DRAINED
-    assert report.done > 0
-
-
-@pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize(("job", "table", "column"), COLUMNS)
-@pytest.mark.slow
-def test_10_7_a_run_with_an_odd_time_in_any_column_ends_with_its_work_done(
-    job: str, table: str, column: str, odd: str, environment: Settings, validibot: Validibot
-) -> None:
-    work_for_every_job(validibot)
-    key = next(iter(schema.metadata.tables[table].primary_key.columns)).name
-    with validibot.engine.begin() as connection:
-        connection.execute(
-            text(
-                f"UPDATE {table} SET {column} = CAST(:odd AS timestamptz) WHERE {key} ="
-                f" (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1)"
-            ),
-            {"odd": odd},
-        )
+    assert sum(put(validibot, table, column, odd, row) for row, odd in enumerate(ODD)) > 0
+    forecast = run(JOBS[job].flow, as_of=NOW, dry_run=True)
+    assert forecast.stopped_because is StopReason.DRAINED
+    assert read_backlogs()[job].problem == ""
     report = run(JOBS[job].flow, as_of=NOW)
     assert report.stopped_because is StopReason.DRAINED
     assert report.done > 0

@@ -49,19 +49,22 @@ def database(database_url: URL) -> Iterator[Engine]:
 
 
 @pytest.mark.usefixtures("environment")
-def test_10_8_every_job_does_its_work(validibot: Validibot) -> None:
+def test_10_8_every_job_does_its_work(database_url: URL, validibot: Validibot) -> None:
     work_for_every_job(validibot)
     validibot.file("submissions/größe-数.json")
     named = validibot.submission(input_file="submissions/größe-数.json")
     raw = validibot.submission(content="x")
-    with validibot.engine.begin() as connection:
+    named_raw = validibot.submission(input_file="submissions/b")
+    with psycopg.connect(address(database_url), client_encoding="SQL_ASCII") as connection:
         connection.execute(
-            text(
-                "UPDATE submissions_submission SET content = convert_from('\\xff'::bytea,"
-                " 'SQL_ASCII'), input_file = convert_from('\\x7375626d697373696f6e732ffe'"
-                "::bytea, 'SQL_ASCII') WHERE id = :id"
-            ),
-            {"id": raw},
+            "UPDATE submissions_submission SET content = convert_from('\\xff', 'SQL_ASCII')"
+            " WHERE id = %s",
+            (raw,),
+        )
+        connection.execute(
+            "UPDATE submissions_submission SET input_file ="
+            " convert_from('\\x7375626d697373696f6e732ffe', 'SQL_ASCII') WHERE id = %s",
+            (named_raw,),
         )
     odd = validibot.root / "private"
     for job in WRITING:
@@ -70,9 +73,9 @@ def test_10_8_every_job_does_its_work(validibot: Validibot) -> None:
         assert report.stopped_because is StopReason.DRAINED, job
         assert report.done > 0, job
         assert report.selected == forecast.selected, job
-    with validibot.engine.connect() as connection:
-        purged = connection.execute(
+    with validibot.engine.connect() as reading:
+        purged = reading.execute(
             text("SELECT id FROM submissions_submission WHERE content_purged_at IS NOT NULL")
         ).scalars()
-        assert {named, raw} <= set(purged)
+        assert {named, raw, named_raw} <= set(purged)
     assert not (odd / "submissions" / "größe-数.json").exists()
