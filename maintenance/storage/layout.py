@@ -61,9 +61,14 @@ class Stores:
         return outcomes
 
     def measure_files(self, keys: Sequence[str]) -> list[Deletion]:
-        """Return what `remove_files` would delete, and count it."""
+        """Return what `remove_files` would delete, and count it.
+
+        Raises:
+            StorageError: many files were named by rows, and none was found.
+        """
         outcomes = self.private.measure_files(keys)
         self.count.add(keys, outcomes)
+        self._check_count()
         return outcomes
 
     def verify(self) -> None:
@@ -80,6 +85,9 @@ class Stores:
         """
         if self.roots:
             check_roots(self.roots, self.application)
+        self._check_count()
+
+    def _check_count(self) -> None:
         if self.engine is not None:
             self.count.check(self.engine, self.private)
 
