@@ -102,6 +102,8 @@ class BucketStore:
         """Return the content of the prefix's marker."""
         content = self._bucket.read(self._prefix + MARKER, MAX_MARKER_BYTES)
         if isinstance(content, Refusal):
+            if not self._exists(MARKER):
+                return None  # S3 denies to read what is absent if listing is allowed by prefix.
             message = f"{self.place}: {MARKER} cannot be read: {content.cause}"
             raise StorageError(message)
         return content

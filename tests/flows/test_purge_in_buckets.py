@@ -187,3 +187,18 @@ def test_a_bucket_that_is_not_there_fails_the_run_at_once(
     with pytest.raises(StorageError, match="absent-bucket/private/ cannot be listed"):
         run(purge_expired_submissions, as_of=NOW)
     assert validibot.purged() == set()
+
+
+def test_10_1_an_empty_bucket_with_a_wrong_name_is_not_the_storage(
+    validibot: Validibot, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submission(validibot, cloud, 1)
+    before = cloud.held()
+    make = S3Place.make if isinstance(cloud.files, S3Place) else GcsPlace.make
+    other = make(cloud.files.server)  # type: ignore[arg-type]
+    monkeypatch.setenv("STORAGE_BUCKET", other.name)
+    settings_module.settings.cache_clear()
+    with pytest.raises(StorageError, match=f"{other.name}/private/ has no marker"):
+        run(purge_expired_submissions, as_of=NOW)
+    assert validibot.purged() == set()
+    assert cloud.held() == before

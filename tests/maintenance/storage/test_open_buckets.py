@@ -12,12 +12,13 @@ from maintenance.settings import load_settings
 from maintenance.storage.bucket import BucketStore
 from maintenance.storage.gcs import GcsBucket
 from maintenance.storage.layout import BUNDLE, OLDER_BUNDLE, open_stores
+from maintenance.storage.marker import MARKER
 from maintenance.storage.roots import open_roots
 from maintenance.storage.s3 import S3Bucket
 from maintenance.storage.store import Tree
 from maintenance.transient import is_transient
 from tests.support.gcs_server import GcsServer
-from tests.support.s3_server import S3Server
+from tests.support.s3_server import S3Server, failure
 from tests.support.stores import CREDENTIALS, REGION, GcsPlace, S3Place
 
 DATABASE_URL = "postgresql://x@y/z"
@@ -177,3 +178,37 @@ def test_settings_of_buckets_are_read_under_validibots_names(
     current = load_settings()
     assert {name: getattr(current, name.lower()) for name in expected} == expected
     assert current.data_storage_backend == "local"
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+def test_10_1_a_marker_in_a_bucket_is_written_read_and_replaced(
+    servers: tuple[S3Server, GcsServer], kind: str
+) -> None:
+    place = S3Place.make(servers[0]) if kind == "s3" else GcsPlace.make(servers[1])
+    for prefix in ("private/", ""):
+        store = place.open(prefix)
+        assert store.read_marker() is None
+        for content in (b"first", b"second"):
+            store.write_marker(content)
+            assert store.read_marker() == content
+        store.close()
+
+
+def test_10_1_a_marker_that_is_absent_may_not_be_read_either(
+    servers: tuple[S3Server, GcsServer],
+) -> None:
+    """S3 says so to those who may list by a prefix only; what is there and closed is an error."""
+    place = S3Place.make(servers[0])
+    store = place.open("private/")
+    denied = failure(403, "AccessDenied")
+    servers[0].faults.answer(lambda request: request.path.endswith(MARKER), denied)
+    assert store.read_marker() is None
+    servers[0].faults.clear()
+    place.put(f"private/{MARKER}", "x")
+    servers[0].faults.answer(lambda request: request.path.endswith(MARKER), denied)
+    with pytest.raises(StorageError, match="cannot be read: AccessDenied"):
+        store.read_marker()
+    with pytest.raises(StorageError, match="cannot be written: AccessDenied"):
+        store.write_marker(b"{}")
+    servers[0].faults.clear()
+    store.close()
