@@ -18,7 +18,7 @@ from demo.environment import clean_environment
 from demo.servers import PrefectServer
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
-from maintenance.schema import metadata, migrations
+from maintenance.schema import metadata
 from maintenance.settings import DRIVER, Settings
 from tests.support import crash_points
 from tests.support.distribution import GroupScheduling, arrange, mark
@@ -28,7 +28,7 @@ from tests.support.docker_engine import (
     containers_of_a_test,
     docker_engine_or_skip,
 )
-from tests.support.markers import FIRST_MIGRATION, mark_storage
+from tests.support.markers import identify, mark_storage
 from tests.support.unmarked import Guard
 from tests.support.validibot import Validibot
 
@@ -127,8 +127,7 @@ def make_template(folder: Path) -> Path:
         with embedded_server(data, SERVER_PARAMETERS) as running:
             engine = create_engine(running.create_database(TEMPLATE).set(drivername=DRIVER))
             metadata.create_all(engine)
-            with engine.begin() as connection:
-                connection.execute(migrations.insert().values(FIRST_MIGRATION))
+            identify(engine)
             engine.dispose()
     return data
 

@@ -27,6 +27,7 @@ from maintenance.settings import DRIVER, Settings, settings
 from tasks.retrying import BACKOFF, SHORT_BACKOFF
 from tests.support.application_server import ApplicationServer, Stop, application_server
 from tests.support.hooks import CLAIM, STAMP, at_statement
+from tests.support.markers import identify
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
 
@@ -62,6 +63,7 @@ def server(application: ApplicationServer) -> EmbeddedServer:
 def template_database(server: EmbeddedServer) -> str:
     engine = create_engine(server.create_database("template_validibot").set(drivername=DRIVER))
     schema.metadata.create_all(engine)
+    identify(engine)
     engine.dispose()
     return "template_validibot"
 
@@ -89,6 +91,7 @@ class Work:
         self.job = job
         with validibot.engine.begin() as connection:
             connection.execute(text(TRUNCATE))
+        identify(validibot.engine)
         self.validibot = Validibot(validibot.engine, validibot.root)
         self.due = {self._submission(number) for number in range(ITEMS)}
         self.validibot.submission(expires_at=NOW + DAY)

@@ -30,7 +30,7 @@ COLUMNS = [
     (job, table, column)
     for job in WRITING
     for table, columns in sorted(ACCESS[job].select.items())
-    if table != EVIDENCE
+    if table not in {EVIDENCE, "django_migrations"}  # the latter identifies the application
     for column in sorted(columns)
     if column not in NEVER and is_time(table, column)
 ]

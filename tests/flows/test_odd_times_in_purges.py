@@ -19,6 +19,9 @@ from tests.support.validibot import BEFORE, DAY, NOW, Validibot
 
 VALUES = ("infinity", "-infinity", "0044-03-15 00:00:00+00 BC", "9999-12-30 00:00:00+00")
 
+LATE = ("infinity", "9999-12-30 00:00:00+00")
+"""A constraint lets no ended run start so late."""
+
 COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
     purge_expired_submissions.name: (
         ("submissions_submission", "created"),
@@ -54,6 +57,7 @@ CASES = [
     for job, columns in COLUMNS.items()
     for table, column in columns
     for value in VALUES
+    if not (column == "started_at" and value in LATE and job == purge_expired_outputs.name)
 ]
 
 
@@ -101,9 +105,12 @@ def test_10_7_an_odd_time_is_its_rows_and_the_others_are_done(
     }.get(table)
     where = "step_run_id IN (SELECT id FROM validations_validationsteprun WHERE validation_run_id"
     condition = f"{key[0]} = '{key[1]}'" if key else f"{where} = '{run_id}')"
+    change = f"{column} = CAST(:value AS timestamptz)"
+    if column == "ended_at":
+        change += ", started_at = NULL"  # a constraint lets no run end before its start
     with database.begin() as connection:
         changed = connection.execute(
-            text(f"UPDATE {table} SET {column} = CAST(:value AS timestamptz) WHERE {condition}"),
+            text(f"UPDATE {table} SET {change} WHERE {condition}"),
             {"value": value},
         )
         assert changed.rowcount == 1

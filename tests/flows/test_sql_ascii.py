@@ -12,6 +12,7 @@ from maintenance import schema
 from maintenance.access import ACCESS
 from maintenance.report import StopReason
 from maintenance.settings import DRIVER
+from tests.support.markers import identify
 from tests.support.runs import run
 from tests.support.validibot import NOW, Validibot
 from tests.support.work import work_for_every_job
@@ -35,6 +36,7 @@ def template_database(server: EmbeddedServer) -> str:
         server.url(name).set(drivername=DRIVER), connect_args={"client_encoding": "UTF8"}
     )
     schema.metadata.create_all(engine)
+    identify(engine)
     engine.dispose()
     return name
 

@@ -4,6 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
+
+from maintenance.schema import migrations
 from maintenance.storage.marker import MARKER, Marker
 
 FIRST_MIGRATION: dict[str, Any] = {
@@ -16,6 +19,12 @@ FIRST_MIGRATION: dict[str, Any] = {
 
 APPLICATION = "8ab1603b31a4ef9ce780f0446d7d31fd06bef5fea5e0df612a5f4d869ba3ab75"
 """The identity that comes of it."""
+
+
+def identify(database: Engine) -> None:
+    """Give a database the row that its application is known by."""
+    with database.begin() as connection:
+        connection.execute(migrations.insert().values(FIRST_MIGRATION))
 
 
 def marker(root: str, *roots: str, application: str = APPLICATION) -> bytes:

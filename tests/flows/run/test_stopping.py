@@ -61,7 +61,7 @@ def test_a_stopped_run_finishes_its_batch_and_the_next_run_does_the_rest(
         signal.raise_signal(number)
 
     with at_statement(JOB, STAMP, ask) as met:
-        report = run(purge_expired_submissions, as_of=NOW, batch_size=16)  # begins with 2
+        report = run(purge_expired_submissions, as_of=NOW, batch_size=2)
     assert len(met) == 1
     assert len(validibot.purged()) == report.done == report.selected == 2
     assert report.stopped_because is StopReason.CANCELLED
