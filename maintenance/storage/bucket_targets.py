@@ -53,12 +53,12 @@ def outcomes_of(targets: Iterable[Target]) -> list[Deletion]:
 
 
 def chunks_of(found: Found, size: int) -> Iterator[Found]:
-    """Yield parts with so many versions."""
+    """Yield parts of at most `size` versions."""
     iterator = iter(found)
     while chunk := list(islice(iterator, size)):
         yield chunk
 
 
 def size_of(version: Version) -> Deletion:
-    """Return a version as what is deleted."""
+    """Return what the deletion of a version counts as."""
     return ABSENT if version.marker else Deletion(1, version.bytes)

@@ -129,7 +129,7 @@ class GcsBucket:
         return content[:size]
 
     def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
-        """Write an object, unless its key is taken or that is no matter; return whether it was."""
+        """Write an object if its key is free or may be replaced; return whether it was written."""
         try:
             self._bucket.blob(key).upload_from_string(
                 content,

@@ -148,7 +148,7 @@ class S3Bucket:
             raise self._failure(error) from None
 
     def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
-        """Write an object, unless its key is taken or that is no matter; return whether it was."""
+        """Write an object if its key is free or may be replaced; return whether it was written."""
         condition: Any = {} if replace else {"IfNoneMatch": "*"}
         try:
             self._client.put_object(

@@ -63,7 +63,7 @@ class Bucket(Protocol):
         ...
 
     def write(self, key: str, content: bytes, *, replace: bool = False) -> bool | Refusal:
-        """Write an object, unless its key is taken or that is no matter; return whether it was."""
+        """Write an object if its key is free or may be replaced; return whether it was written."""
         ...
 
     def delete(self, versions: Sequence[Version], permit: Permit) -> list[Refusal | None]:
