@@ -15,6 +15,7 @@ from maintenance.errors import (
     ParameterError,
     RowRefused,
     SettingsError,
+    StatementTimeout,
     StorageError,
     TransientDatabaseError,
 )
@@ -102,7 +103,7 @@ def test_a_lock_that_is_not_waited_for_is_a_lock_timeout_too(
 
 def test_a_statement_timeout_is_transient(engine: Engine) -> None:
     error = failure(engine, execute("SET LOCAL statement_timeout = '1ms'", "SELECT pg_sleep(60)"))
-    assert type(error) is TransientDatabaseError
+    assert type(error) is StatementTimeout
     assert is_transient(error)
     assert str(error) == "QueryCanceled: canceling statement due to statement timeout"
 
