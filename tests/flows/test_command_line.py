@@ -208,9 +208,9 @@ def test_9_with_json_a_signal_before_the_first_batch_is_one_object(
     environment = {name: value for name, value in os.environ.items() if "PREFECT_API" not in name}
     with database.begin() as connection:
         # The run waits for the lock in its first statement about the table.
-        connection.execute(text("LOCK TABLE django_session"))
+        connection.execute(text("LOCK TABLE submissions_submission"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows", "clear-sessions", "--json"],
+            [sys.executable, "-m", "flows", "purge-expired-submissions", "--json"],
             cwd=ROOT,
             env=environment | {"MAINTENANCE_LOCK_TIMEOUT_SECONDS": "60"},
             stdout=subprocess.PIPE,
