@@ -160,7 +160,7 @@ def test_9_with_json_a_database_that_cannot_be_used_is_one_object(
 def test_9_with_json_a_run_that_fails_in_its_work_is_one_object_with_its_report(
     validibot: Validibot,
 ) -> None:
-    (validibot.root / "private").rmdir()
+    shutil.rmtree(validibot.root / "private")
     validibot.submission()
     done = flows("purge-expired-submissions", "--json")
     assert done.returncode == 1
@@ -206,7 +206,8 @@ def test_9_with_json_a_signal_before_the_first_batch_is_one_object(
     validibot: Validibot, database: Engine, number: signal.Signals, status: int
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if "PREFECT_API" not in name}
-    with database.begin() as connection:
+    watching = database.execution_options(isolation_level="AUTOCOMMIT")
+    with watching.connect() as watch, database.begin() as connection:
         # The run waits for the lock in its first statement about the table.
         connection.execute(text("LOCK TABLE submissions_submission"))
         process = subprocess.Popen(
@@ -221,7 +222,7 @@ def test_9_with_json_a_signal_before_the_first_batch_is_one_object(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND wait_event_type = 'Lock'"
         )
-        while not connection.execute(waiting).scalar_one():
+        while not watch.execute(waiting).scalar_one():  # a transaction would see one snapshot
             assert process.poll() is None
         process.send_signal(number)
     output, errors = process.communicate(timeout=60)
