@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from maintenance.settings import Settings
 from maintenance.storage.adoption import check_roots, trust_roots
 from maintenance.storage.missing import FileCount
-from maintenance.storage.permit import ALWAYS, Permit
+from maintenance.storage.permit import Permit
 from maintenance.storage.roots import BUNDLE, OLDER_BUNDLE, PRIVATE, Root, open_roots
 from maintenance.storage.store import Deletion, Keep, Store, Tree
 
@@ -54,7 +54,7 @@ class Stores:
     count: FileCount = field(default_factory=FileCount)
     engine: Engine | None = None
 
-    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
+    def remove_files(self, keys: Sequence[str], permit: Permit) -> list[Deletion]:
         """Delete single files below the private root, and count them; see `Store.remove_files`."""
         outcomes = self.private.remove_files(keys, permit)
         self.count.add(keys, outcomes)

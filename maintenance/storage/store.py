@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from maintenance.storage.permit import ALWAYS, Permit
+from maintenance.storage.permit import Permit
 
 Keep = Callable[[tuple[str, ...], bool], bool]
 """Whether an entry of a bundle is kept, given its components below the bundle and whether it is a
@@ -104,7 +104,7 @@ class Store(Protocol):
         """
         ...
 
-    def remove_files(self, keys: Sequence[str], permit: Permit = ALWAYS) -> list[Deletion]:
+    def remove_files(self, keys: Sequence[str], permit: Permit) -> list[Deletion]:
         """Delete single files; one outcome per key, in their order.
 
         Args:
@@ -117,7 +117,7 @@ class Store(Protocol):
         """
         ...
 
-    def remove_trees(self, trees: Sequence[Tree], permit: Permit = ALWAYS) -> list[Deletion]:
+    def remove_trees(self, trees: Sequence[Tree], permit: Permit) -> list[Deletion]:
         """Delete trees; one outcome per tree, in their order; see `remove_files`."""
         ...
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from maintenance.errors import StorageError
+from maintenance.storage.permit import ALWAYS
 from maintenance.storage.store import ABSENT, Store, Tree
 from tests.support.faults import Answer, Request
 from tests.support.gcs_server import GcsServer
@@ -46,7 +47,10 @@ def s3(servers: tuple[S3Server, GcsServer]) -> Iterator[S3Place]:
 
 
 def remove_all(store: Store) -> list[int]:
-    outcomes = [*store.remove_files(["up/a", "up/none"]), *store.remove_trees([Tree("runs/1/2")])]
+    outcomes = [
+        *store.remove_files(["up/a", "up/none"], ALWAYS),
+        *store.remove_trees([Tree("runs/1/2")], ALWAYS),
+    ]
     assert {one.error for one in outcomes} == {None}
     return [one.files for one in outcomes]
 
@@ -77,7 +81,7 @@ def test_10_4_a_list_of_versions_that_leaves_out_the_key(s3: S3Place) -> None:
         b"<VersionId>1</VersionId><Size>1</Size></Version></ListVersionsResult>"
     )
     s3.server.faults.answer(of_versions, Answer(200, other, XML))
-    assert opened(s3, lambda store: store.remove_files(["up/a"])[0].files) == 1
+    assert opened(s3, lambda store: store.remove_files(["up/a"], ALWAYS)[0].files) == 1
     s3.server.faults.clear()
     assert s3.held() == {*KEYS, "private/up/ab"} - {"private/up/a"}
 
@@ -107,7 +111,7 @@ def test_10_4_a_service_that_ignores_all_parameters_proves_nothing(
     s3.server.faults.answer(of_versions, answer)
     s3.server.faults.answer(of_versioning, answer)
     with pytest.raises(StorageError, match=f"^s3://{s3.name}/: "):
-        opened(s3, lambda store: store.remove_files(["up/a"]))
+        opened(s3, lambda store: store.remove_files(["up/a"], ALWAYS))
     s3.server.faults.clear()
     assert s3.held() == set(KEYS)
 
@@ -122,7 +126,7 @@ def test_10_4_a_plain_listing_of_a_bucket_with_versions_proves_nothing(
     place.server.faults.answer(of_versions, Answer(200, plain("false", "private/up/a"), XML))
     place.server.faults.answer(of_versioning, Answer(200, enabled, XML))
     with pytest.raises(StorageError, match="answers ListObjectVersions with ListBucketResult"):
-        opened(place, lambda store: store.remove_files(["up/a"]))
+        opened(place, lambda store: store.remove_files(["up/a"], ALWAYS))
     place.server.faults.clear()
     assert place.held() == {"private/up/a"}
 
@@ -133,7 +137,7 @@ def test_10_4_an_answer_to_the_plain_listing_that_is_none_proves_nothing(s3: S3P
         lambda request: "list-type=2" in request.query, Answer(200, b"<Nothing/>", XML)
     )
     with pytest.raises(StorageError, match="answers ListObjectsV2 with Nothing"):
-        opened(s3, lambda store: store.remove_files(["up/a"]))
+        opened(s3, lambda store: store.remove_files(["up/a"], ALWAYS))
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"items": []}', b'{"kind": "storage#buckets"}'])
@@ -145,12 +149,15 @@ def test_10_4_an_empty_answer_that_is_no_listing_of_google_proves_nothing(
     store = place.open("private/")
     place.server.faults.answer(lambda request: request.method == "GET", Answer(200, body))
     with pytest.raises(StorageError, match="is not one of Google Cloud Storage"):
-        store.remove_files(["up/a"])
+        store.remove_files(["up/a"], ALWAYS)
     store.close()
     place.server.faults.clear()
     assert place.held() == {"private/up/a"}
 
 
 def test_10_4_what_both_listings_do_not_show_is_absent(s3: S3Place) -> None:
-    assert opened(s3, lambda store: store.remove_files(["up/none", "up"])) == [ABSENT, ABSENT]
+    assert opened(s3, lambda store: store.remove_files(["up/none", "up"], ALWAYS)) == [
+        ABSENT,
+        ABSENT,
+    ]
     assert s3.held() == set(KEYS)

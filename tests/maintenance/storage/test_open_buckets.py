@@ -13,6 +13,7 @@ from maintenance.storage.bucket import BucketStore
 from maintenance.storage.gcs import GcsBucket
 from maintenance.storage.layout import BUNDLE, OLDER_BUNDLE, open_stores
 from maintenance.storage.marker import MARKER
+from maintenance.storage.permit import ALWAYS
 from maintenance.storage.roots import open_roots
 from maintenance.storage.s3 import S3Bucket
 from maintenance.storage.store import Tree
@@ -97,9 +98,9 @@ def test_settings_lead_to_the_buckets(
         with open_stores(current, database) as stores:
             (first, layout), (older, older_layout) = stores.bundles
             assert (layout, older_layout) == (BUNDLE, OLDER_BUNDLE)
-            assert stores.private.remove_files(["up/a"])[0].files == 1
-            assert first.remove_trees([Tree("runs/1/2")])[0].files == 1
-            assert older.remove_trees([Tree("files/runs/1/2")])[0].files == 1
+            assert stores.private.remove_files(["up/a"], ALWAYS)[0].files == 1
+            assert first.remove_trees([Tree("runs/1/2")], ALWAYS)[0].files == 1
+            assert older.remove_trees([Tree("files/runs/1/2")], ALWAYS)[0].files == 1
         assert place.held() | bundles.held() == set()
 
 

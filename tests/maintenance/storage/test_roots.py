@@ -11,6 +11,7 @@ from maintenance.errors import StorageError
 from maintenance.settings import load_settings
 from maintenance.storage.local import LocalStore
 from maintenance.storage.marker import MARKER
+from maintenance.storage.permit import ALWAYS
 from maintenance.storage.roots import (
     BUNDLE,
     BUNDLES,
@@ -168,7 +169,7 @@ def test_the_settings_lead_to_a_bundle_root_of_its_own(tmp_path: Path, opened: E
     roots = open_local(tmp_path / "storage", opened, tmp_path / "bundles")
     assert layouts(roots) == {PRIVATE: (), PUBLIC: (OLDER_BUNDLE,), BUNDLES: (BUNDLE,)}
     for root, key in zip(roots, ("p/a", "q/b", "r/c"), strict=True):
-        assert root.store.remove_files([key])[0].files == 1
+        assert root.store.remove_files([key], ALWAYS)[0].files == 1
 
 
 @pytest.mark.parametrize("way", ["unset", "equal", "by a link"])

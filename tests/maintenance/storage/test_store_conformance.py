@@ -4,12 +4,14 @@ The buckets are a plain and a versioned one of each service, behind their real c
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from maintenance.storage.layout import BUNDLE, Bundle, copied_inputs, whole_bundle
+from maintenance.storage.permit import ALWAYS
 from maintenance.storage.store import ABSENT, Deletion, Store, Tree
 from tests.support.gcs_server import GcsServer
 from tests.support.s3_server import S3Server
@@ -86,42 +88,42 @@ def put(place: Place, *keys: str) -> None:
 
 def test_a_file_is_deleted_and_counted_with_its_bytes(place: Place, store: Store) -> None:
     put(place, "up/a.json", "up/b.json")
-    assert store.remove_files(["up/a.json"]) == [Deletion(1, len("private/up/a.json"))]
+    assert store.remove_files(["up/a.json"], ALWAYS) == [Deletion(1, len("private/up/a.json"))]
     assert place.held() == {"private/up/b.json"}
 
 
 def test_deleting_what_is_absent_is_success(place: Place, store: Store) -> None:
     put(place, "up/a.json")
     keys = ["up/absent", "absent/deep/down", "up/a.json/below-a-file"]
-    assert store.remove_files(keys) == [ABSENT] * 3
-    assert store.remove_trees([Tree("runs/absent"), Tree("up/a")]) == [ABSENT] * 2
+    assert store.remove_files(keys, ALWAYS) == [ABSENT] * 3
+    assert store.remove_trees([Tree("runs/absent"), Tree("up/a")], ALWAYS) == [ABSENT] * 2
     assert place.held() == {"private/up/a.json"}
 
 
 def test_deleting_twice_is_success(place: Place, store: Store) -> None:
     put(place, "up/a.json")
-    assert [one.files for one in store.remove_files(["up/a.json", "up/./a.json"])] == [1, 0]
-    assert store.remove_files(["up/a.json"]) == [ABSENT]
+    assert [one.files for one in store.remove_files(["up/a.json", "up/./a.json"], ALWAYS)] == [1, 0]
+    assert store.remove_files(["up/a.json"], ALWAYS) == [ABSENT]
 
 
 def test_keys_that_begin_like_the_one_that_is_deleted_stay(place: Place, store: Store) -> None:
     near = {f"up/a{number}" for number in range(25)} | {"up/a.json.bak", "up/a.json/x", "up/A.json"}
     near -= {"up/a.json/x"} if isinstance(place, LocalPlace) else set()
     put(place, "up/a.json", "up/a", *near)
-    assert [one.files for one in store.remove_files(["up/a.json", "up/a"])] == [1, 1]
+    assert [one.files for one in store.remove_files(["up/a.json", "up/a"], ALWAYS)] == [1, 1]
     assert place.held() == {f"private/{key}" for key in near}
 
 
 def test_outcomes_come_in_the_order_of_the_keys(place: Place, store: Store) -> None:
     put(place, "a/1", "b/22", "a/333", "top")
-    outcomes = store.remove_files(["b/22", "a/333", "../x", "top", "a/1", "a/none"])
+    outcomes = store.remove_files(["b/22", "a/333", "../x", "top", "a/1", "a/none"], ALWAYS)
     assert [one.bytes and one.bytes - len("private/") for one in outcomes] == [4, 5, 0, 3, 3, 0]
     assert [one.error is None for one in outcomes] == [True, True, False, True, True, True]
     assert place.held() == set()
 
 
 def test_no_keys_are_no_work(store: Store) -> None:
-    assert store.remove_files([]) == store.measure_trees([]) == []
+    assert store.remove_files([], ALWAYS) == store.measure_trees([]) == []
 
 
 def test_keys_that_could_leave_the_root_are_refused_and_the_others_go_on(
@@ -130,18 +132,18 @@ def test_keys_that_could_leave_the_root_are_refused_and_the_others_go_on(
     put(place, "up/a.json", "runs/1/2/a")
     place.put("public/a")
     wrong = ["../public/a", "up/../../public/a", "/public/a", "", "x\0y", ".", "..\\public\\a"]
-    *refused, done = store.remove_files([*wrong, "up/a.json"])
+    *refused, done = store.remove_files([*wrong, "up/a.json"], ALWAYS)
     assert all((one.error or "").startswith("refused: ") for one in refused)
     assert done.files == 1
     assert store.measure_files(wrong) == refused
-    *refused_trees, done = store.remove_trees([*map(Tree, wrong), Tree("runs/1/2")])
+    *refused_trees, done = store.remove_trees([*map(Tree, wrong), Tree("runs/1/2")], ALWAYS)
     assert (refused_trees, done.files) == (refused, 1)
     assert place.held() == {"public/a"}
 
 
 def test_an_evidence_manifest_is_refused(place: Place, store: Store) -> None:
     put(place, "evidence/1/2/manifest.json")
-    for act in (store.remove_files, store.measure_files):
+    for act in (partial(store.remove_files, permit=ALWAYS), store.measure_files):
         (outcome,) = act(["evidence/1/2/manifest.json"])
         assert "never deleted" in (outcome.error or "")
     assert place.held() == {"private/evidence/1/2/manifest.json"}
@@ -151,9 +153,9 @@ def test_odd_names_are_deleted_like_others(place: Place, store: Store) -> None:
     names = ["é ü", "a+b c%20d", "100%", "#x?y=z&w", "日本", "a'b\"c", "<&>", "a\ttab"]
     put(place, *(f"up/{name}" for name in names), *(f"runs/1/{name}/{name}" for name in names))
     put(place, "up/other")
-    gone = store.remove_files([f"up/{name}" for name in names])
+    gone = store.remove_files([f"up/{name}" for name in names], ALWAYS)
     assert [(one.files, one.error) for one in gone] == [(1, None)] * len(names)
-    gone = store.remove_trees([Tree(f"runs/1/{name}") for name in names])
+    gone = store.remove_trees([Tree(f"runs/1/{name}") for name in names], ALWAYS)
     assert [(one.files, one.error) for one in gone] == [(1, None)] * len(names)
     assert place.held() == {"private/up/other"}
 
@@ -162,7 +164,7 @@ def test_a_tree_goes_and_its_neighbours_stay(place: Place, store: Store) -> None
     others = {"runs/1/22/a", "runs/1/2.bak/a", "runs/11/2/a", "runs/1/3", "runs/2/2/a"}
     put(place, "runs/1/2/a", "runs/1/2/b/c/d", "runs/1/2/2/a", *others)
     place.put("public/runs/1/2/a")
-    (outcome,) = store.remove_trees([Tree("runs/1/2")])
+    (outcome,) = store.remove_trees([Tree("runs/1/2")], ALWAYS)
     assert (outcome.files, outcome.error) == (3, None)
     assert place.held() == {f"private/{key}" for key in others} | {"public/runs/1/2/a"}
 
@@ -171,12 +173,12 @@ def test_outputs_stay_and_everything_else_goes(place: Place, store: Store) -> No
     tree = copied_inputs(BUNDLE, BUNDLE_OF_RUN)
     put(place, *(f"{tree.prefix}/{path}" for path in KEPT | GONE))
     (measured,) = store.measure_trees([tree])
-    assert store.remove_trees([tree]) == [measured]
+    assert store.remove_trees([tree], ALWAYS) == [measured]
     assert (measured.files, measured.error) == (len(GONE), None)
     assert measured.bytes == sum(len(f"private/{tree.prefix}/{path}") for path in GONE)
     assert place.held() == {f"private/{tree.prefix}/{path}" for path in KEPT}
-    assert store.remove_trees([tree]) == [ABSENT]
-    assert store.remove_trees([whole_bundle(BUNDLE, BUNDLE_OF_RUN)])[0].files == len(KEPT)
+    assert store.remove_trees([tree], ALWAYS) == [ABSENT]
+    assert store.remove_trees([whole_bundle(BUNDLE, BUNDLE_OF_RUN)], ALWAYS)[0].files == len(KEPT)
     assert place.held() == set()
 
 
@@ -191,7 +193,7 @@ def test_what_is_named_like_an_output_but_is_of_the_other_kind_goes(
         f"attempts/{KNOWN}/output.json/b",
     ]
     put(place, *(f"{tree.prefix}/{path}" for path in odd))
-    assert store.remove_trees([tree])[0].files == len(odd)
+    assert store.remove_trees([tree], ALWAYS)[0].files == len(odd)
     assert place.held() == set()
 
 
@@ -211,7 +213,7 @@ def test_a_tree_of_many_pages_goes_and_is_kept_page_by_page(
     put(place, *(f"runs/7/{RUN}/{name}" for name in names), "runs/7/x")
     trees = [Tree("runs/7/none"), copied_inputs(BUNDLE, BUNDLE_OF_RUN)]
     assert store.measure_trees(trees)[1].files == 40
-    assert [one.files for one in store.remove_trees(trees)] == [0, 40]
+    assert [one.files for one in store.remove_trees(trees, ALWAYS)] == [0, 40]
     kept = {f"private/runs/7/{RUN}/{name}" for name in names if name.startswith("output/")}
     assert place.held() == {*kept, "private/runs/7/x"}
 
@@ -219,15 +221,15 @@ def test_a_tree_of_many_pages_goes_and_is_kept_page_by_page(
 def test_keys_are_relative_to_the_stores_prefix(place: Place, opened: Callable[..., Store]) -> None:
     place.put("public/files/runs/1/2/a")
     place.put("private/files/runs/1/2/a")
-    assert opened("public/").remove_trees([Tree("files/runs/1/2")])[0].files == 1
-    assert opened().remove_files(["private/files/runs/1/2/a"])[0].files == 1
+    assert opened("public/").remove_trees([Tree("files/runs/1/2")], ALWAYS)[0].files == 1
+    assert opened().remove_files(["private/files/runs/1/2/a"], ALWAYS)[0].files == 1
     assert place.held() == set()
 
 
 def test_everything_may_be_written_again(place: Place, store: Store) -> None:
     for _ in range(2):
         put(place, "up/a.json")
-        assert store.remove_files(["up/a.json"])[0].files == 1
+        assert store.remove_files(["up/a.json"], ALWAYS)[0].files == 1
     assert place.held() == set()
 
 
@@ -239,7 +241,7 @@ def test_what_appears_in_a_tree_meanwhile_goes_too(place: Place, store: Store) -
         put(place, *[path for path in [next(late, None)] if path])
         return False
 
-    (outcome,) = store.remove_trees([Tree("runs/1/2", keep)])
+    (outcome,) = store.remove_trees([Tree("runs/1/2", keep)], ALWAYS)
     assert (outcome.files, outcome.error) == (3, None)
     assert place.held() == set()
 
@@ -271,16 +273,18 @@ def test_objects_that_the_rows_of_a_run_name_stay(bucket: BucketPlace, store: St
     gone |= {"other-bucket.json", "other-service.json"}
     put(bucket, *(f"{prefix}/{name}" for name in kept | gone))
     bundle = Bundle(7, RUN, frozenset(), uris)
-    assert store.remove_trees([copied_inputs(BUNDLE, bundle)])[0].files == len(gone)
+    assert store.remove_trees([copied_inputs(BUNDLE, bundle)], ALWAYS)[0].files == len(gone)
     assert bucket.held() == {f"private/{prefix}/{name}" for name in kept}
-    assert store.remove_trees([whole_bundle(BUNDLE, bundle)])[0].files == len(kept)
+    assert store.remove_trees([whole_bundle(BUNDLE, bundle)], ALWAYS)[0].files == len(kept)
 
 
 @pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_local_files_are_not_kept_by_addresses(place: Place, store: Store) -> None:
     put(place, f"runs/7/{RUN}/a.json")
     uris = frozenset({f"s3://b/private/runs/7/{RUN}/a.json", f"file:///runs/7/{RUN}/a.json"})
-    assert store.remove_trees([copied_inputs(BUNDLE, Bundle(7, RUN, frozenset(), uris))])[0].files
+    assert store.remove_trees([copied_inputs(BUNDLE, Bundle(7, RUN, frozenset(), uris))], ALWAYS)[
+        0
+    ].files
 
 
 @pytest.mark.parametrize("place", BUCKETS, indirect=True)
@@ -292,7 +296,7 @@ def test_keys_that_no_file_system_could_hold_go_with_their_tree(
     kept = ["output/", "output//a", "output/../b"]
     put(bucket, *(prefix + name for name in names + kept))
     tree = copied_inputs(BUNDLE, BUNDLE_OF_RUN)
-    assert store.remove_trees([tree])[0].files == len(names)
+    assert store.remove_trees([tree], ALWAYS)[0].files == len(names)
     assert bucket.held() == {f"private/{prefix}{name}" for name in kept}
 
 
@@ -310,8 +314,8 @@ def test_all_versions_and_markers_of_a_key_go(
         bucket.hide(key)
     expected = [Deletion(12, sum(range(12)))]
     assert store.measure_files(["up/a"]) == expected
-    assert store.remove_files(["up/a"]) == expected
-    assert store.remove_trees([Tree("runs/1/2")]) == [Deletion(24, 24)]
+    assert store.remove_files(["up/a"], ALWAYS) == expected
+    assert store.remove_trees([Tree("runs/1/2")], ALWAYS) == [Deletion(24, 24)]
     assert bucket.held() == {"private/up/ab"}
 
 
@@ -325,5 +329,5 @@ def test_a_marker_alone_goes_and_counts_as_nothing(bucket: BucketPlace, store: S
         Bucket=bucket.name, Key="private/up/a", VersionId=version["VersionId"]
     )
     assert bucket.held() == {"private/up/a"}
-    assert store.remove_files(["up/a"]) == [ABSENT]
+    assert store.remove_files(["up/a"], ALWAYS) == [ABSENT]
     assert bucket.held() == set()

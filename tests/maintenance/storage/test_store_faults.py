@@ -10,6 +10,7 @@ import pytest
 
 from maintenance.errors import StorageError, TransientStorageError
 from maintenance.storage.bucket import CALLS, MAX_PASSES, BucketStore
+from maintenance.storage.permit import ALWAYS
 from maintenance.storage.store import ABSENT, Deletion, Store, Tree
 from maintenance.transient import is_transient
 from tests.support import gcs_server, s3_server
@@ -79,7 +80,7 @@ def test_a_key_that_may_not_be_deleted_fails_alone(place: BucketPlace, store: St
     keys = [f"up/{number}" for number in range(20)]
     put(place, *keys)
     cause = deny(place, "private/up/7")
-    outcomes = dict(zip(keys, store.remove_files(keys), strict=True))
+    outcomes = dict(zip(keys, store.remove_files(keys, ALWAYS), strict=True))
     assert outcomes.pop("up/7") == Deletion(error=f"up/7: {cause}")
     assert {one.error for one in outcomes.values()} == {None}
     assert {one.files for one in outcomes.values()} == {1}
@@ -91,7 +92,7 @@ def test_a_key_that_may_not_be_deleted_fails_its_tree_alone(
 ) -> None:
     put(place, "runs/1/2/a", "runs/1/2/b", "runs/1/2/c", "runs/1/3/a")
     cause = deny(place, "private/runs/1/2/b")
-    failed, done = store.remove_trees([Tree("runs/1/2"), Tree("runs/1/3")])
+    failed, done = store.remove_trees([Tree("runs/1/2"), Tree("runs/1/3")], ALWAYS)
     assert (failed.files, failed.error) == (2, f"runs/1/2/b: {cause}")
     assert (done.files, done.error) == (1, None)
     assert place.held() == {"private/runs/1/2/b"}
@@ -106,7 +107,7 @@ def test_a_held_object_fails_alone(servers: tuple[S3Server, GcsServer]) -> None:
     causes = []
     for place in (s3, gcs):
         store = place.open("private/")
-        held, gone = store.remove_files(["up/a", "up/b"])
+        held, gone = store.remove_files(["up/a", "up/b"], ALWAYS)
         store.close()
         causes.append(held.error or "")
         assert (held.files, gone) == (0, Deletion(1, len("private/up/b")))
@@ -124,7 +125,7 @@ def test_a_busy_service_is_asked_again(
 ) -> None:
     put(place, "up/a", "up/b")
     place.server.faults.answer(kind, failure(place, status, code), times=1)
-    assert [one.files for one in store.remove_files(["up/a", "up/b"])] == [1, 1]
+    assert [one.files for one in store.remove_files(["up/a", "up/b"], ALWAYS)] == [1, 1]
     assert place.held() == set()
 
 
@@ -136,7 +137,7 @@ def test_a_service_that_stays_busy_is_an_error_that_passes(
     put(place, "up/a", "up/b")
     place.server.faults.answer(kind, failure(place, status, code))
     with pytest.raises(TransientStorageError, match=place.url) as caught:
-        store.remove_files(["up/a", "up/b"])
+        store.remove_files(["up/a", "up/b"], ALWAYS)
     assert code in str(caught.value)
     assert is_transient(caught.value)
     place.server.faults.clear()
@@ -187,7 +188,7 @@ def test_a_key_of_a_bulk_delete_that_the_service_stays_busy_for_fails_alone(s3: 
         lambda request: request.method == "POST", s3_server.refused(["private/up/a"], "SlowDown")
     )
     s3.client.delete_object(Bucket=s3.name, Key="private/up/b")
-    failed, gone = store.remove_files(["up/a", "up/b"])
+    failed, gone = store.remove_files(["up/a", "up/b"], ALWAYS)
     store.close()
     assert (failed.files, failed.error) == (0, "up/a: SlowDown: no luck")
     assert gone == ABSENT
@@ -204,7 +205,7 @@ def test_keys_of_a_bulk_delete_that_the_service_was_busy_for_are_deleted_again(
         s3_server.refused(["private/up/a", "private/up/b", "private/up/c"], "InternalError"),
         times=MAX_PASSES - 2,
     )
-    outcomes = store.remove_files(["up/a", "up/b", "up/c"])
+    outcomes = store.remove_files(["up/a", "up/b", "up/c"], ALWAYS)
     store.close()
     assert [(one.files, one.error) for one in outcomes] == [(1, None)] * 3
     assert s3.held() == set()
@@ -221,7 +222,7 @@ def test_a_bulk_delete_that_is_refused_as_a_whole_is_done_one_by_one(s3: S3Place
         lambda request: request.method == "DELETE" and request.path.endswith("/up/a"),
         s3_server.failure(403, "AccessDenied"),
     )
-    outcomes = store.remove_files(["up/a", "up/b"])
+    outcomes = store.remove_files(["up/a", "up/b"], ALWAYS)
     store.close()
     assert outcomes == [Deletion(error="up/a: AccessDenied: no luck"), Deletion(1, 12)]
     assert s3.held() == {"private/up/a"}
@@ -231,9 +232,9 @@ def test_a_deletion_that_did_not_happen_is_noticed(place: BucketPlace, store: St
     put(place, "up/a", "runs/1/2/a")
     said = s3_server.refused([], "") if isinstance(place, S3Place) else Answer(204, b"")
     place.server.faults.answer(deleting, said)
-    (one,) = store.remove_files(["up/a"])
+    (one,) = store.remove_files(["up/a"], ALWAYS)
     assert one.error == "up/a: is still there after its deletion"
-    (one,) = store.remove_trees([Tree("runs/1/2")])
+    (one,) = store.remove_trees([Tree("runs/1/2")], ALWAYS)
     assert one.error == "runs/1/2/: is still there after its deletion"
 
 
@@ -243,7 +244,7 @@ def test_a_key_that_may_not_be_listed_fails_alone(place: BucketPlace, store: Sto
         lambda request: listing(request) and "up%2Fa" in request.query,
         failure(place, 403, "AccessDenied"),
     )
-    failed, done = store.remove_files(["up/a", "up/b"])
+    failed, done = store.remove_files(["up/a", "up/b"], ALWAYS)
     assert (failed.error or "").startswith("up/a: ")
     assert "AccessDenied: no luck" in (failed.error or "")
     assert (done.files, done.error) == (1, None)
@@ -255,7 +256,7 @@ def test_rights_that_are_lost_meanwhile_fail_the_store_and_not_each_key(
     put(place, "up/a")
     place.server.faults.answer(listing, failure(place, 403, "AccessDenied"))
     with pytest.raises(StorageError, match=r"private/ cannot be listed: .*AccessDenied") as caught:
-        store.remove_files(["up/a"])
+        store.remove_files(["up/a"], ALWAYS)
     assert not is_transient(caught.value)
 
 
@@ -267,8 +268,10 @@ def test_a_service_without_versions_lists_its_objects(s3: S3Place) -> None:
         s3_server.failure(501, "NotImplemented"),
     )
     store = s3.open("private/", page=3)
-    assert store.remove_files(["up/a", "up/b"]) == [Deletion(1, 12), ABSENT]
-    assert store.remove_trees([Tree("runs/1/2")]) == [Deletion(7, 7 * len("private/runs/1/2/0"))]
+    assert store.remove_files(["up/a", "up/b"], ALWAYS) == [Deletion(1, 12), ABSENT]
+    assert store.remove_trees([Tree("runs/1/2")], ALWAYS) == [
+        Deletion(7, 7 * len("private/runs/1/2/0"))
+    ]
     store.close()
     s3.server.faults.clear()
     assert s3.held() == set()
@@ -278,6 +281,6 @@ def test_no_error_holds_a_secret(place: BucketPlace, store: Store) -> None:
     put(place, "up/a")
     place.server.faults.answer(listing, failure(place, 403, "InvalidAccessKeyId"))
     with pytest.raises(StorageError) as caught:
-        store.remove_files(["up/a"])
+        store.remove_files(["up/a"], ALWAYS)
     assert not any(secret in str(caught.value) for secret in CREDENTIALS.values())
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
