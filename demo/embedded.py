@@ -45,11 +45,6 @@ class EmbeddedServer:
         """Drop a database, ending the sessions that still use it."""
         self._admin(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def database_names(self) -> set[str]:
-        """Return the names of its databases."""
-        with psycopg.connect(_text(self.url(ADMIN_DATABASE))) as connection:
-            return {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-
     def _admin(self, statement: sql.Composed) -> None:
         with psycopg.connect(_text(self.url(ADMIN_DATABASE)), autocommit=True) as connection:
             connection.execute(statement)

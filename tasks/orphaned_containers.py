@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from maintenance import stop_request
 from maintenance.access import ACCESS
-from maintenance.budget import SliceBudget
+from maintenance.budget import BatchSizer, SliceBudget
 from maintenance.catalogue import check_schema
 from maintenance.containers.engine import ContainerEngine, ContainerRemoval, open_engine
 from maintenance.containers.managed import ManagedContainer
@@ -32,7 +32,6 @@ from maintenance.schema import runs
 from maintenance.settings import settings
 from tasks.batching.arrays import any_uuid
 from tasks.batching.slices import Batch, Slice, work_slice
-from tasks.purge.options import block_sizer
 from tasks.retrying import TASK_OPTIONS
 
 STOP_GRACE_SECONDS = 10.0
@@ -143,7 +142,8 @@ def remove_orphans(
             result = _remove(engine, work.selected[first:end], work.options)
             return Batch(result, end, exhausted=end >= len(work.selected))
 
-        return work_slice(one_batch, cursor, share, block_sizer())
+        # Batches are of one size: the sizer has nothing to adapt.
+        return work_slice(one_batch, cursor, share, BatchSizer(1, settings().batch_seconds))
 
 
 @task(name="count orphaned containers", **TASK_OPTIONS)

@@ -28,7 +28,7 @@ SETUP = {"deployments.setup", "deployments.setup.automations", "deployments.setu
 FOLDERS = {
     "flows": {"flows.run", "tasks", "tasks.expiry", "tasks.purge", "tasks.stuck"},
     "flows.run": {"tasks", "tasks.batching"},
-    "tasks": {"tasks.batching", "tasks.purge"},
+    "tasks": {"tasks.batching"},
     "tasks.batching": set(),
     "tasks.expiry": {"tasks", "tasks.batching"},
     "tasks.purge": {"tasks", "tasks.batching"},

@@ -94,8 +94,3 @@ def batch_sizer(options: PurgeOptions) -> BatchSizer:
 def page_sizer(rows: int) -> BatchSizer:
     """Return the sizer of pages that are mostly read: it starts at full size."""
     return BatchSizer(rows, settings().batch_seconds, rows)
-
-
-def block_sizer() -> BatchSizer:
-    """Return the sizer of a pass over blocks, whose batches are ranges and not rows."""
-    return BatchSizer(1, settings().batch_seconds)
