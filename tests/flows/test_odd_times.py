@@ -1,5 +1,7 @@
 """One row with a time that Python cannot hold stops no job (SPEC 10.7)."""
 
+from contextlib import suppress
+
 import pytest
 from sqlalchemy import DateTime, text
 from sqlalchemy.exc import IntegrityError
@@ -36,18 +38,21 @@ COLUMNS = [
 ]
 
 
-def put(validibot: Validibot, table: str, column: str, odd: str, row: int) -> bool:
-    """Give a row an odd time; return whether there is such a row and a constraint allows it."""
+def put(validibot: Validibot, table: str, column: str) -> int:
+    """Give every other row, in the order of insertion, an odd time; return to how many.
+
+    A constraint may refuse some of the values.
+    """
     key = next(iter(schema.metadata.tables[table].primary_key.columns)).name
-    statement = text(
-        f"UPDATE {table} SET {column} = CAST(:odd AS timestamptz) WHERE {key} ="
-        f" (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1 OFFSET :row)"
-    )
-    try:
-        with validibot.engine.begin() as connection:
-            return connection.execute(statement, {"odd": odd, "row": row}).rowcount == 1
-    except IntegrityError:
-        return False
+    done = 0
+    with validibot.engine.connect() as connection:
+        keys = connection.scalars(text(f"SELECT {key} FROM {table} ORDER BY ctid")).all()
+    statement = text(f"UPDATE {table} SET {column} = CAST(:odd AS timestamptz) WHERE {key} = :key")
+    for odd, row in zip(ODD, keys[::2], strict=False):
+        with suppress(IntegrityError), validibot.engine.begin() as connection:
+            connection.execute(statement, {"odd": odd, "key": row})
+            done += 1
+    return done
 
 
 @pytest.mark.parametrize(("job", "table", "column"), COLUMNS)
@@ -55,7 +60,7 @@ def test_10_7_odd_times_in_any_column_that_a_job_reads_leave_the_others_done(
     job: str, table: str, column: str, environment: Settings, validibot: Validibot
 ) -> None:
     work_for_every_job(validibot)
-    assert sum(put(validibot, table, column, odd, row) for row, odd in enumerate(ODD)) > 0
+    assert put(validibot, table, column) > 0
     forecast = run(JOBS[job].flow, as_of=NOW, dry_run=True)
     assert forecast.stopped_because is StopReason.DRAINED
     assert read_backlogs()[job].problem == ""
