@@ -27,6 +27,7 @@ class Job:
         due_after: time from the moment that the age of an overdue item is counted from, until the
             item is due; None when it differs between items.
         expiring: the table whose rows the job deletes by age; None for other jobs.
+        off_at_first: whether its schedule starts no runs until an operator resumes it.
     """
 
     flow: Flow[..., Any]
@@ -35,6 +36,7 @@ class Job:
     count_overdue: Callable[[Cutoff, str], Overdue | None]
     due_after: timedelta | None = timedelta(0)
     expiring: ExpiringTable | None = None
+    off_at_first: bool = False
 
     @property
     def name(self) -> str:
@@ -55,3 +57,8 @@ class Job:
             max_batches: the most batches; None for no limit.
         """
         return Budget(seconds or settings().time_budget(self.time_budget), max_batches)
+
+
+def no_backlog(_cutoff: Cutoff, _job: str) -> Overdue | None:
+    """Return None: what the job has to do is known only by doing it."""
+    return None

@@ -206,16 +206,29 @@ NAMED_FILES: Columns = {
 """What the application and its storage are recognized by (SPEC 10.1)."""
 
 
+def _union(first: Columns, second: Columns) -> Columns:
+    """Return the columns of both."""
+    return {
+        table: tuple(dict.fromkeys(first.get(table, ()) + second.get(table, ())))
+        for table in {**first, **second}
+    }
+
+
+def _residue(inputs: Access, outputs: Access) -> Access:
+    """Return the access of the job that completes both purges; it computes no deadlines."""
+    return Access(
+        select=_union(
+            _union(inputs.select, outputs.select),
+            {"validations_validationrun": columns("error output_hash")},
+        ),
+        update=_union(inputs.update, outputs.update),
+        delete=(*inputs.delete, *outputs.delete),
+    )
+
+
 def _with_storage(access: Access) -> Access:
     """Return the access of a job that deletes or saves files."""
-    tables = {**access.select, **NAMED_FILES}
-    return replace(
-        access,
-        select={
-            table: tuple(dict.fromkeys(access.select.get(table, ()) + NAMED_FILES.get(table, ())))
-            for table in tables
-        },
-    )
+    return replace(access, select=_union(access.select, NAMED_FILES))
 
 
 ACCESS: Mapping[str, Access] = {
@@ -227,4 +240,5 @@ ACCESS: Mapping[str, Access] = {
     "cleanup-idempotency-keys": CLEANUP_IDEMPOTENCY_KEYS,
     "cleanup-callback-receipts": CLEANUP_CALLBACK_RECEIPTS,
     "clear-sessions": CLEAR_SESSIONS,
+    "reclaim-residue": _with_storage(_residue(PURGE_SUBMISSIONS, PURGE_OUTPUTS)),
 }

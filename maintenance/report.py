@@ -45,6 +45,23 @@ class Failure(BaseModel):
     cause: OneLine
 
 
+class Reclaimed(BaseModel):
+    """Residue of one kind: how much was found, and what was deleted of it (SPEC 10.12).
+
+    In a dry run, what would be deleted.
+    """
+
+    items: int = 0
+    rows: int = 0
+    files: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Reclaimed") -> "Reclaimed":
+        """Add two counts of the same kind."""
+        mine, others = self.model_dump(), other.model_dump()
+        return Reclaimed(**{name: mine[name] + others[name] for name in mine})
+
+
 class BatchResult(BaseModel):
     """What one or more batches did; results are added with `+=`.
 
@@ -64,6 +81,8 @@ class BatchResult(BaseModel):
     unknown_policies: Counter[str] = Field(default_factory=Counter)
     files: int = 0
     bytes: int = 0
+    reclaimed: dict[str, Reclaimed] = Field(default_factory=dict)
+    """Residue by kind; only reclaim-residue has it."""
     fingerprint: str | None = None
     """Sum of the selected identifiers, in hexadecimal: equal selections have equal fingerprints,
     whatever their order."""
@@ -106,6 +125,8 @@ class BatchResult(BaseModel):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.files += other.files
         self.bytes += other.bytes
+        for kind, found in other.reclaimed.items():
+            self.reclaimed[kind] = self.reclaimed.get(kind, Reclaimed()) + found
         self.rows_by_table.update(other.rows_by_table)
         self.repaired.update(other.repaired)
         self.unknown_policies.update(other.unknown_policies)

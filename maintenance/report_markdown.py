@@ -19,6 +19,7 @@ def to_markdown(report: Report) -> str:
         )
     if report.files:
         parts.append(f"Files {verb}: {report.files:,} ({human_bytes(report.bytes)})")
+    parts.append(_residue(report))
     parts.append(_table("Rows by table", report.rows_by_table))
     parts.append(_table("Repaired", report.repaired))
     parts.append(_table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies))
@@ -58,6 +59,16 @@ def _facts(report: Report) -> str:
     if report.fingerprint:
         facts["Selection"] = f"`{report.fingerprint}`"
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _residue(report: Report) -> str:
+    rows = [
+        f"| {kind} | {found.items:,} | {found.rows:,} | {found.files:,} |"
+        f" {human_bytes(found.bytes)} |"
+        for kind, found in sorted(report.reclaimed.items())
+    ]
+    head = "| Residue | items | rows | files | size |\n|---|--:|--:|--:|--:|\n"
+    return head + "\n".join(rows) if rows else ""
 
 
 def _table(title: str, counts: Mapping[str, int]) -> str:

@@ -128,6 +128,8 @@ def _schedule(name: str, job: JobState) -> Finding:
             "has no schedule: runs only by hand",
             "take the default with: python -m deployments --reset-schedules",
         )
+    if job.paused and JOBS[job.job].off_at_first:
+        return ok(name, f"{job.schedule}, off: runs by hand")
     if job.paused:
         return warning(name, f"{job.schedule}, paused", f"when the pause is over: {_resume(job)}")
     if job.next_run is None and _edited_lately(job):

@@ -64,6 +64,8 @@ def _take_over(
     client: SyncPrefectClient, job: str, tasks: Sequence[BeatTask], done: Imported
 ) -> None:
     name = f"{job}/{DEPLOYMENT}"
+    if not tasks and JOBS[job].off_at_first:
+        return  # Beat never had such a task.
     if not tasks:
         done.left.append(f"{name}: Beat has no such task")
         return

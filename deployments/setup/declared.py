@@ -5,7 +5,7 @@ refused, so that the two never differ silently.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import Flow
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
@@ -31,11 +31,16 @@ class _Declared(BaseModel):
 
 
 class DeclaredSchedule(_Declared):
-    """A schedule, known by its slug."""
+    """A schedule, known by its slug.
+
+    `active` can only be false, and counts only when the schedule is made: after that the operator
+    decides.
+    """
 
     slug: str
     cron: str
     timezone: str = DEFAULT_TIME_ZONE
+    active: Literal[False] | None = None
 
     @field_validator("timezone")
     @classmethod

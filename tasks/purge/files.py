@@ -57,8 +57,15 @@ def delete_files(
     for store, template in stores.bundles:
         trees = partial(store.remove_trees, permit=permit)
         _each(_trees(items, tree_of, template), trees, result)
-    _each(_keys(items), partial(stores.remove_files, permit=permit), result)
+    delete_named_files(stores, items, result, permit)
     return [item for item in items if item.error is None]
+
+
+def delete_named_files(
+    stores: Stores, items: Sequence[WithFiles], result: BatchResult, permit: Permit
+) -> None:
+    """Delete the single files that rows of the items name, and count them."""
+    _each(_keys(items), partial(stores.remove_files, permit=permit), result)
 
 
 def delete_own_files(
@@ -75,6 +82,11 @@ def measure_files(
     """Count what `delete_files` would delete, without changing anything."""
     for store, template in stores.bundles:
         _each(_trees(items, tree_of, template), store.measure_trees, result)
+    measure_named_files(stores, items, result)
+
+
+def measure_named_files(stores: Stores, items: Sequence[WithFiles], result: BatchResult) -> None:
+    """Count what `delete_named_files` would delete, without changing anything."""
     _each(_keys(items), stores.measure_files, result)
 
 

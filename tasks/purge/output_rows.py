@@ -1,8 +1,9 @@
 """The rows of runs whose outputs are purged: which are read, which are changed (SPEC 5.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, null, select
@@ -42,6 +43,16 @@ class OutputItem:
         return [Bundle(self.org_id, self.id, frozenset())]
 
 
+ATTEMPT_OUTPUTS: Mapping[str, Any] = {
+    "execution_bundle_uri": "",
+    "input_envelope_uri": "",
+    "output_envelope_uri": "",
+    "output_envelope_sha256": "",
+    "last_error": "",
+}
+"""What an attempt holds after the purge of its run's outputs."""
+
+
 def read_outputs(connection: Connection, items: Sequence[OutputItem]) -> None:
     """Fill in the steps and artifacts of claimed runs, in statements after the claim."""
     by_id = {item.id: item for item in items}
@@ -65,12 +76,31 @@ def read_outputs(connection: Connection, items: Sequence[OutputItem]) -> None:
 def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> Changes:
     """Return the row changes that purge these runs' outputs, their bytes being gone.
 
-    The run's row comes last; only its `modified` changes. Artifacts are deleted by their own
-    identifiers: one that was added after `read_outputs` stays, with its file.
+    The run's row comes last; only its `modified` changes.
+    """
+    now = func.statement_timestamp()
+    stamp = RowUpdate(
+        runs,
+        (runs.c.id == any_uuid([item.id for item in items])) & runs.c.output_purged_at.is_(None),
+        stamps={
+            "error": "",
+            "output_hash": "",
+            "output_purged_at": now,
+            "output_expires_at": null(),
+            "modified": now,
+        },
+    )
+    return [*related_changes(items, redact_traces=redact_traces), stamp]
+
+
+def related_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> Changes:
+    """Return the changes of the rows that belong to these runs.
+
+    Artifacts are deleted by their own identifiers: one that was added after `read_outputs` stays,
+    with its file.
     """
     ids = any_uuid([item.id for item in items])
     artifact_ids = any_bigint([one for item in items for one in item.artifact_ids])
-    now = func.statement_timestamp()
     # Arrays of keys, not subqueries: the plan is an index scan even when statistics are stale.
     step_ids = any_bigint([one for item in items for one in item.step_ids])
     changes: Changes = [
@@ -81,17 +111,7 @@ def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> Chang
             step_runs.c.id == step_ids,
             {"output": {}, "input_values": {}, "output_values": {}, "error": ""},
         ),
-        RowUpdate(
-            attempts,
-            attempts.c.step_run_id == step_ids,
-            {
-                "execution_bundle_uri": "",
-                "input_envelope_uri": "",
-                "output_envelope_uri": "",
-                "output_envelope_sha256": "",
-                "last_error": "",
-            },
-        ),
+        RowUpdate(attempts, attempts.c.step_run_id == step_ids, ATTEMPT_OUTPUTS),
         RowUpdate(
             callback_receipts, callback_receipts.c.validation_run_id == ids, {"result_uri": ""}
         ),
@@ -100,17 +120,4 @@ def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> Chang
     if redact_traces:
         scope = input_traces.c.step_run_id == step_ids
         changes.append(RowUpdate(input_traces, scope, {"value_snapshot": null()}))
-    changes.append(
-        RowUpdate(
-            runs,
-            (runs.c.id == ids) & runs.c.output_purged_at.is_(None),
-            stamps={
-                "error": "",
-                "output_hash": "",
-                "output_purged_at": now,
-                "output_expires_at": null(),
-                "modified": now,
-            },
-        )
-    )
     return changes

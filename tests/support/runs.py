@@ -62,8 +62,13 @@ def offline() -> Iterator[None]:
 
 
 def run(flow: Flow[..., Any], **parameters: Any) -> Report:
-    """Run a flow and return its report, that of an unfinished one too."""
+    """Run a flow and return its report, that of an unfinished one too.
+
+    It is no dry run unless the parameters say so, whatever the flow's default is.
+    """
     with offline():
+        if "dry_run" in flow.parameters.properties:
+            parameters = {"dry_run": False, **parameters}
         outcome = flow.fn(**flow.validate_parameters(parameters))
     data = outcome.data if isinstance(outcome, State) else outcome
     if isinstance(data, UnfinishedRun):

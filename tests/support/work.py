@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from maintenance import schema
+from tests.support.residue import leave_residue
 from tests.support.stuck import Hanging
 from tests.support.validibot import DAY, NOW, TICK, Validibot
 
@@ -42,6 +43,7 @@ def work_for_every_job(validibot: Validibot) -> None:
     kept = validibot.submission(retention_policy="DO_NOT_STORE", expires_at=None)
     for submission in (None, kept, validibot.submission(expires_at=None)):
         hanging.tried(hanging.run(submission))
+    leave_residue(validibot)
     for age in (DAY, TICK, timedelta(0)):
         validibot.session(NOW - age)
         validibot.idempotency_key(NOW - age)
