@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,13 +22,21 @@ from maintenance.settings import DRIVER, settings
 from tests.support.crash_points import choice, crash_points
 from tests.support.crash_server import NEVER, CrashServer, crash_server
 from tests.support.markers import mark_storage
+from tests.support.residue import Residue, leave_residue
 from tests.support.runs import run
 from tests.support.stuck import Hanging
 from tests.support.validibot import DAY, NOW, Validibot
 
 pytestmark = pytest.mark.timeout(600)
 
-PURGES = {"purge-expired-submissions", "purge-expired-outputs", "process-purge-retries"}
+RESIDUE = "reclaim-residue"
+
+PURGES = {
+    "purge-expired-submissions",
+    "purge-expired-outputs",
+    "process-purge-retries",
+    RESIDUE,
+}
 
 ON_CONTAINERS = {"cleanup-orphaned-containers"}
 """Changes nothing in the database or in files; a test of its own kills it on a container engine."""
@@ -163,25 +171,30 @@ def depends_on_its_end(name: str, column: str, row: dict[str, Any]) -> bool:
 
 
 class Stage:
-    """Fresh copies of the scene: database and files."""
+    """Fresh copies of a scene: database and files."""
 
-    def __init__(self, server: EmbeddedServer, base: Path) -> None:
+    def __init__(
+        self,
+        server: EmbeddedServer,
+        base: Path,
+        make: Callable[[Validibot], Scene | Residue] = Scene,
+    ) -> None:
         self.server = server
         self.base = base
         self._numbers = count()
+        self.name = f"crash_{make.__name__.lower()}"
         for name in ("private", "public"):
             (base / "scene" / name).mkdir(parents=True)
         mark_storage(base / "scene")
-        url = server.create_database("crash_scene", template="template_validibot")
+        url = server.create_database(self.name, template="template_validibot")
         engine = create_engine(url.set(drivername=DRIVER))
-        self.expected: dict[str, dict[str, Any]] = {}
-        self.scene = Scene(Validibot(engine, base / "scene"))
+        self.scene = make(Validibot(engine, base / "scene"))
         engine.dispose()
 
     def fresh(self) -> tuple[str, Validibot]:
         """Return the address of a copy, and the copy."""
-        name = f"crash_{next(self._numbers)}"
-        url = self.server.create_database(name, template="crash_scene")
+        name = f"{self.name}_{next(self._numbers)}"
+        url = self.server.create_database(name, template=self.name)
         root = self.base / name
         shutil.copytree(self.base / "scene", root)
         copy = Validibot.__new__(Validibot)
@@ -214,6 +227,13 @@ def stage(
 
 
 @pytest.fixture(scope="module")
+def stage_of_residue(
+    server: EmbeddedServer, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Stage:
+    return Stage(server, tmp_path_factory.mktemp("crash"), leave_residue)
+
+
+@pytest.fixture(scope="module")
 def crasher() -> Iterator[CrashServer]:
     with crash_server() as started:
         yield started
@@ -228,8 +248,12 @@ def crasher() -> Iterator[CrashServer]:
     ],
 )
 def test_2_5_a_crash_at_any_point_is_completed_by_the_next_run(
-    job: str, stage: Stage, crasher: CrashServer, monkeypatch: pytest.MonkeyPatch
+    job: str,
+    request: pytest.FixtureRequest,
+    crasher: CrashServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    stage: Stage = request.getfixturevalue("stage_of_residue" if job == RESIDUE else "stage")
     undisturbed = expected_end(job, stage, monkeypatch)
 
     def crashed(point: int) -> tuple[str, Validibot, list[str]]:

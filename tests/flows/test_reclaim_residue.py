@@ -69,7 +69,6 @@ def test_10_12_readable_traces_and_rows_of_stamped_rows_are_cleared(validibot: V
     assert not any(cleared(runs[key]) for key in readable)
     assert validibot.rows(schema.findings) == {}
     assert validibot.rows(schema.artifacts) == {}
-    assert validibot.rows(schema.purge_retries) == {}
     for step in steps.values():
         row = runs[step["validation_run_id"]]
         if cleared(row):
@@ -221,6 +220,12 @@ def test_10_12_a_link_in_the_place_of_a_bundle_goes_as_a_link(validibot: Validib
     report = run(reclaim_residue, as_of=NOW)
     assert (report.done, report.files) == (1, 1)
     assert validibot.files() == {"private/elsewhere/a"}
+
+
+def test_10_12_the_queued_purge_of_a_purged_submission_goes(validibot: Validibot) -> None:
+    validibot.queued(Residue(validibot).submission(), last_error="weather.epw: denied")
+    assert run(reclaim_residue, as_of=NOW).done == 1
+    assert validibot.rows(schema.purge_retries) == {}
 
 
 def test_10_12_traces_stay_where_the_setting_says_so(

@@ -76,6 +76,12 @@ class Residue:
         (self.kept if kept else self.gone).add(f"private/{key}")
         return key
 
+    def check_stamps(self, validibot: Validibot) -> None:
+        """What must not be touched is there, at any moment."""
+        present = validibot.files()
+        assert self.kept <= present
+        assert present <= self.kept | self.gone
+
     def _write(
         self, run_id: UUID, names: tuple[str, ...], *, older: bool, org_id: object
     ) -> set[str]:
@@ -144,7 +150,6 @@ def _purged_submissions(residue: Residue) -> None:
     validibot.port_file(ports, input_file=residue.single("ports/unstamped"))
     stamped = residue.single("ports/stamped")
     validibot.port_file(ports, input_file=stamped, file_purged_at=PURGED)
-    validibot.queued(ports)
     clean = residue.submission()
     quiet = validibot.run(clean, short_description="")
     residue.attempt(residue.step(quiet, trace=False))
