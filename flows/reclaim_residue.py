@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.job import Job, no_backlog
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
+from flows.restores import refuse_restored_database
 from flows.run.perform import perform
 from flows.run.run import Run
 from maintenance.report import Report
@@ -59,6 +60,7 @@ def reclaim_residue(
 
 
 def _steps(run: Run) -> None:
+    refuse_restored_database(run)
     run.drain(reclaim_bundles)
     run.drain(reclaim_run_rows)
     run.drain(reclaim_submission_rows)

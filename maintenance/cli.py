@@ -1,7 +1,8 @@
 """`python -m maintenance`: checks and reports on this project's set-up (SPEC 9).
 
 check: is everything there that the jobs need? status: when did each job run, and what is overdue?
-import-beat-schedules: apply the schedules of Celery Beat to the deployments.
+import-beat-schedules: apply the schedules of Celery Beat to the deployments. accept-restore: let
+the purge jobs work on a database that was restored from a backup.
 
 This is the one module of the package that imports from the layers above; no module imports it.
 """
@@ -26,13 +27,15 @@ from maintenance.checks.finding import (
     not_checked,
     ok,
 )
+from maintenance.checks.restore import RESTORE, restore_check
 from maintenance.checks.storage import storage_checks
 from maintenance.database import engine_for
 from maintenance.errors import MaintenanceError, SettingsError
 from maintenance.outside_text import escape_what_cannot_be_printed, one_line
+from maintenance.restore import accept, look_back
 from maintenance.settings import settings
-from maintenance.storage.adoption import Adoption, adopt_roots
-from maintenance.storage.roots import open_roots
+from maintenance.storage.adoption import Adoption, adopt_roots, application_of, check_roots
+from maintenance.storage.roots import PRIVATE, open_roots
 
 OK, WRONG = 0, 1
 SETTINGS, STORAGE = "settings", "storage"
@@ -61,10 +64,15 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
         current = settings()
     except SettingsError as problem:
         action = "docs/operating.md has all variables"
-        names = (DATABASE, TABLES, GRANTS, INDEXES, STORAGE, ENGINE)
+        names = (DATABASE, TABLES, GRANTS, INDEXES, STORAGE, RESTORE, ENGINE)
         found = error(SETTINGS, one_line(str(problem)), action)
         return [found, *not_checked(names, "the settings are wrong")], []
-    checks = [database_check(current), *storage_checks(current), engine_check(current)]
+    checks = [
+        database_check(current),
+        *storage_checks(current),
+        restore_check(current),
+        engine_check(current),
+    ]
     target = current.deployment_target or "not set"
     found = ok(
         SETTINGS, f"storage is {current.data_storage_backend}, DEPLOYMENT_TARGET is {target}"
@@ -124,6 +132,21 @@ def _adopt(options: argparse.Namespace) -> int:
     return WRONG if refused else OK
 
 
+def _accept(options: argparse.Namespace) -> int:
+    current = settings()
+    with ExitStack() as opened:
+        roots = open_roots(current, opened)
+        engine = engine_for(current, "accept-restore")
+        check_roots(roots, application_of(engine))
+        (private,) = (root for root in roots if root.name == PRIVATE)
+        found = look_back(engine, private).problem
+        if not options.dry_run:
+            accept(engine, private)
+    print(found or "the database is as new as what the last run saw")
+    print("would be accepted" if options.dry_run else "accepted: the purge jobs work again")
+    return OK
+
+
 def _described(one: Adoption, *, refused: bool, options: argparse.Namespace) -> str:
     place, problem = one.state.root.store.place, one.state.problem
     if problem is None:
@@ -156,6 +179,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     beat.add_argument("--dry-run", action="store_true", help="only report what would be done")
     beat.set_defaults(command=_import)
+    restored = commands.add_parser(
+        "accept-restore", help="let the purge jobs work on a database that was restored"
+    )
+    restored.add_argument("--dry-run", action="store_true", help="only say what was found")
+    restored.set_defaults(command=_accept)
     storage = commands.add_parser("storage", help="say which storage is the application's")
     actions = storage.add_subparsers(required=True, metavar="ACTION")
     adopt = actions.add_parser("adopt", help="mark the storage roots as the application's")

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
@@ -18,6 +19,9 @@ MAX_THROTTLED = 20
 
 MAX_WARNINGS = 20
 """Most warnings of batches that are listed; equal ones are listed once."""
+
+MAX_STAMPED = 10
+"""Most rows that are kept in memory to be remembered beside the files."""
 
 MAX_FAILED_ITEMS = 1_000
 """Most failed items that are kept in memory, for counting failures across runs."""
@@ -93,6 +97,8 @@ class BatchResult(BaseModel):
     warnings: list[str] = Field(default_factory=list)
     throttled_because: list[str] = Field(default_factory=list)
     """When and why the run slowed down or waited because of the database's health."""
+    stamped: list[UUID] = Field(default_factory=list, exclude=True)
+    """The rows that were stamped last, the newest at the end; never printed."""
     failed_items: dict[str, str] = Field(default_factory=dict, exclude=True)
     """Failed items with their cause, more of them than `failures` lists; never printed."""
 
@@ -137,6 +143,7 @@ class BatchResult(BaseModel):
         self.throttled_because = [*self.throttled_because, *other.throttled_because][:MAX_THROTTLED]
         new = [text for text in dict.fromkeys(other.warnings) if text not in self.warnings]
         self.warnings = [*self.warnings, *new[: max(0, MAX_WARNINGS - len(self.warnings))]]
+        self.stamped = [*self.stamped, *other.stamped][-MAX_STAMPED:]
         failed = [*self.failed_items.items(), *other.failed_items.items()]
         self.failed_items = dict(failed[:MAX_FAILED_ITEMS])
 

@@ -51,6 +51,7 @@ def _purge(purge: Purge, connection: Connection, items: Sequence[OutputItem]) ->
         changes = output_changes(gone, redact_traces=purge.redact_traces)
         result.rows_by_table = apply_changes(connection, changes)
     result.done = len(gone)
+    result.stamped = [item.id for item in gone]
     purge.stores.verify()
     return result
 

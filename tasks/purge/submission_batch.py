@@ -87,6 +87,7 @@ def _purge(
     gone, rows = _stamp_and_delete(purge, connection, free, result, permit)
     result.rows_by_table.update(rows)
     result.done = len(gone)
+    result.stamped = [item.id for item in gone]
     purge.stores.verify()
     return result
 

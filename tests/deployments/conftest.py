@@ -66,8 +66,8 @@ def quiet_server(deployed_server: PrefectServer) -> Iterator[PrefectServer]:
         wait_until(quiet, QUIET_SECONDS, "the end of coming runs", [])
         yield deployed_server
     finally:
-        for name, job in JOBS.items():
-            edit_schedule(deployed_server, name, {"active": not job.off_at_first})
+        for job in JOBS:
+            edit_schedule(deployed_server, job, {"active": not JOBS[job].off_at_first})
 
 
 def as_it_was(server: PrefectServer) -> None:

@@ -19,6 +19,7 @@ from maintenance.settings import Settings
 from maintenance.storage.marker import MARKER
 from maintenance.storage.roots import BUNDLES, PRIVATE, PUBLIC
 from maintenance.storage.s3 import ATTEMPTS
+from tasks.purge.restores import look_for_restore
 from tasks.purge.submissions import purge_submissions
 from tasks.residue import bundles
 from tests.support import gcs_server, s3_server
@@ -60,8 +61,9 @@ def cloud(
 ) -> Iterator[Cloud]:
     s3, gcs = servers
     monkeypatch.setenv("DATA_STORAGE_BACKEND", request.param)
-    monkeypatch.setattr(purge_submissions, "retry_delay_seconds", [0, 0, 0])
-    monkeypatch.setattr(purge_submissions, "retry_jitter_factor", None)
+    for one in (purge_submissions, look_for_restore):
+        monkeypatch.setattr(one, "retry_delay_seconds", [0, 0, 0])
+        monkeypatch.setattr(one, "retry_jitter_factor", None)
     if request.param == "s3":
         bucket = S3Place.make(s3, versioned=True)
         made = Cloud(bucket, bucket, "private/runs")
