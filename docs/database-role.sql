@@ -11,14 +11,14 @@
 -- \password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database and USAGE on the schema. Everybody has both unless
--- they were revoked; then:
+-- The role also needs CONNECT on the database. Everybody has it unless it was revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO validibot_maintenance;
---     GRANT USAGE ON SCHEMA public TO validibot_maintenance;
 --
--- Read this file again after an update: granting a right twice does no harm.
+-- Read this file again after an update, and after each restore of the database, which drops all
+-- privileges: granting a right twice does no harm.
 
+GRANT USAGE ON SCHEMA public TO validibot_maintenance;
 GRANT
     SELECT (ctid, expires_at),
     UPDATE (expires_at),

@@ -28,14 +28,16 @@ HEADER = f"""\
 -- \\password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database and USAGE on the schema. Everybody has both unless
--- they were revoked; then:
+-- The role also needs CONNECT on the database. Everybody has it unless it was revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO {ROLE};
---     GRANT USAGE ON SCHEMA public TO {ROLE};
 --
--- Read this file again after an update: granting a right twice does no harm.
+-- Read this file again after an update, and after each restore of the database, which drops all
+-- privileges: granting a right twice does no harm.
 """
+
+SCHEMA = f"GRANT USAGE ON SCHEMA public TO {ROLE};"
+"""Everybody has it in a new database, but not in a schema that a restore has made anew."""
 
 
 def grants(role: str, jobs: Iterable[str]) -> str:
@@ -69,7 +71,7 @@ def grants(role: str, jobs: Iterable[str]) -> str:
 
 def document() -> str:
     """Return the text of docs/database-role.sql."""
-    return f"{HEADER}\n{grants(ROLE, ACCESS)}"
+    return f"{HEADER}\n{SCHEMA}\n{grants(ROLE, ACCESS)}"
 
 
 def _columns(table: str, parts: Iterable[Columns]) -> list[str]:
