@@ -26,7 +26,7 @@ OF_SERVER = ["Prefect server", "work pool", "worker", "crash rescue"]
 NAMES = [
     *("settings", "database", "tables and columns", "grants", "indexes"),
     *("storage private", "storage public", "storage private marker", "storage public marker"),
-    *("container engine", "schedules' settings"),
+    *("restore", "container engine", "schedules' settings"),
     *OF_SERVER,
     *(f"{job}/{DEPLOYMENT}" for job in JOBS),
 ]
