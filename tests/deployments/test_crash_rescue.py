@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.server,
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("timing"),
+    pytest.mark.timing,
 ]
 
 CLEAR = f"clear-sessions/{DEPLOYMENT}"

@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.server,
     pytest.mark.slow,
     pytest.mark.timeout(400),
-    pytest.mark.xdist_group("timing"),
+    pytest.mark.timing,
 ]
 
 CLEAR = "clear-sessions"
