@@ -11,7 +11,7 @@
 -- \password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database. Everybody has it unless it was revoked; then:
+-- The role also needs CONNECT on the database. PUBLIC has it unless it was revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO validibot_maintenance;
 --

@@ -28,7 +28,7 @@ HEADER = f"""\
 -- \\password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database. Everybody has it unless it was revoked; then:
+-- The role also needs CONNECT on the database. PUBLIC has it unless it was revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO {ROLE};
 --
@@ -37,7 +37,7 @@ HEADER = f"""\
 """
 
 SCHEMA = f"GRANT USAGE ON SCHEMA public TO {ROLE};"
-"""Everybody has it in a new database, but not in a schema that a restore has made anew."""
+"""PUBLIC has it in a new database, but not in a schema that a restore has made anew."""
 
 
 def grants(role: str, jobs: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from flows.cleanup_stuck_runs import cleanup_stuck_runs
 from flows.process_purge_retries import process_purge_retries
 from flows.purge_expired_outputs import purge_expired_outputs
 from flows.purge_expired_submissions import purge_expired_submissions
+from flows.reclaim_residue import reclaim_residue
 from maintenance import schema
 from maintenance import settings as settings_module
 from maintenance.cutoff import Cutoff
@@ -120,7 +121,13 @@ def cached(engine: Engine) -> int:
 
 @pytest.mark.parametrize(
     "job",
-    [purge_expired_submissions, purge_expired_outputs, process_purge_retries, cleanup_stuck_runs],
+    [
+        purge_expired_submissions,
+        purge_expired_outputs,
+        process_purge_retries,
+        cleanup_stuck_runs,
+        reclaim_residue,
+    ],
     ids=lambda job: str(job.name),
 )
 def test_10_11_an_empty_run_leaves_another_tables_pages_in_the_cache(
