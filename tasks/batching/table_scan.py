@@ -106,8 +106,14 @@ def act_on_next(
     return Batch(act(ids), rest, exhausted=rest.passed)
 
 
-def read_ids(engine: Engine, query: Select[tuple[UUID]]) -> list[UUID]:
+def read_ids(engine: Engine, query: Select[tuple[UUID]], *, in_order: bool = False) -> list[UUID]:
     """Return the identifiers that one scan of a table selects; fewer after a stop request.
+
+    Args:
+        engine: the database.
+        query: what is selected.
+        in_order: the query has an order, for which PostgreSQL would follow an index through the
+            whole table; it sorts instead.
 
     Raises:
         StatementTimeout: a fetch took longer than SCAN_SECONDS.
@@ -119,6 +125,8 @@ def read_ids(engine: Engine, query: Select[tuple[UUID]]) -> list[UUID]:
         connection.execute(text(f"SET LOCAL statement_timeout = {timeout}"))
         # One process: the workers of a parallel scan would take the connections of others.
         connection.execute(text("SET LOCAL max_parallel_workers_per_gather = 0"))
+        if in_order:
+            connection.execute(text("SET LOCAL enable_indexscan = off"))
         rows = connection.execution_options(yield_per=FETCHED_ROWS).execute(query)
         for part in rows.scalars().partitions():
             ids += part

@@ -45,7 +45,8 @@ class StampedRows(Generic[T]):
 
     Attributes:
         kind: what the report calls their residue.
-        stamped: which rows are stamped.
+        stamped: which rows are stamped; without a column that has an index, by which the whole
+            table would be read.
         columns: what is read of a row.
         find: returns which of the rows with these identifiers still hold something.
         steps: how claimed rows are cleared.
@@ -92,8 +93,8 @@ def _runs(purge: Purge, as_of: datetime) -> StampedRows[RunItem]:
 
     return StampedRows(
         ROWS_OF_RUNS,
-        stamped_runs(as_of),
-        select(runs.c.id, runs.c.org_id),
+        runs.c.output_purged_at <= as_of,
+        select(runs.c.id, runs.c.org_id).where(stamped_runs(as_of)),
         partial(find_runs, as_of=as_of, redact_traces=purge.redact_traces),
         BatchSteps(
             kind="run",

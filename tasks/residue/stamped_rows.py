@@ -75,7 +75,7 @@ def _next_pass(
     if cursor.after is not None:
         query = query.where(key > cursor.after)
     try:
-        ids = read_ids(engine, query)
+        ids = read_ids(engine, query, in_order=True)
     except StatementTimeout as error:
         result.warnings.append(f"{key.table.name} was not searched for residue: {error}")
         return StampedCursor(last=True)
