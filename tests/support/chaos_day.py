@@ -54,7 +54,9 @@ class Day:
 
     def schedule(self, server: PrefectServer) -> None:
         """Edit the schedules of all jobs, as an operator may, and let runs go in small batches."""
-        for job, deployment in deployments(server).items():
+        found = deployments(server)
+        for job in EVERY_SECONDS:
+            deployment = found[job]
             rule = (
                 f"DTSTART:{self.start:%Y%m%dT%H%M%S}\n"
                 f"RRULE:FREQ=SECONDLY;INTERVAL={EVERY_SECONDS[job]};COUNT={len(self.windows(job))}"
