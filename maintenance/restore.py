@@ -122,16 +122,21 @@ def look_back(engine: Engine, private: Root) -> Look:
         with transaction(engine, read_only=True) as connection:
             server = _server(connection)
             problem = _setback(connection, memory, server)
+            gone = any(
+                found and not _stamps(connection, kind, list(found))
+                for kind, found in memory.stamps.items()
+            )
     except StatementTimeout as error:
         unknown = "the rows that were stamped last are gone, and no stamp as new was found in time"
         return Look(f"{unknown}: {error}", is_new=False)
-    return Look(problem, is_new=server != memory.server)
+    return Look(problem, is_new=gone or server != memory.server)
 
 
 def remember(engine: Engine, private: Root, kind: str, ids: Iterable[UUID]) -> None:
     """Add rows that were stamped to what the marker of the private root remembers.
 
-    Runs of other jobs wait meanwhile. The marker is replaced as a whole, and only if it changes.
+    Rows that the application has deleted meanwhile are forgotten. Runs of other jobs wait. The
+    marker is replaced as a whole, and only if it changes.
 
     Args:
         engine: the database.
@@ -143,15 +148,7 @@ def remember(engine: Engine, private: Root, kind: str, ids: Iterable[UUID]) -> N
         StorageError: the marker cannot be read or written.
         DatabaseError: a statement failed.
     """
-    with transaction(engine) as connection:
-        connection.execute(LOCK)
-        marker = read_marker(private)
-        if marker is None:
-            return
-        memory = Memory.parse(marker.database) or Memory()
-        known = {one: dict(memory.stamps.get(one, {})) for one in STAMPS}
-        known[kind] |= _plain(_stamps(connection, kind, list(ids)))
-        _write(private, marker, Memory(_server(connection), _newest(known)))
+    _renew(engine, private, {kind: list(ids)})
 
 
 def accept(engine: Engine, private: Root) -> None:
@@ -161,17 +158,26 @@ def accept(engine: Engine, private: Root) -> None:
         StorageError: the marker cannot be read or written.
         DatabaseError: a statement failed.
     """
+    _renew(engine, private, {})
+
+
+def _renew(engine: Engine, private: Root, more: Mapping[str, Sequence[UUID]]) -> None:
+    """Remember the newest stamps of the rows that are remembered, and of more rows."""
     with transaction(engine) as connection:
         connection.execute(LOCK)
         marker = read_marker(private)
         if marker is None:
             return
         memory = Memory.parse(marker.database) or Memory()
-        stamped = {
-            kind: _plain(_stamps(connection, kind, list(memory.stamps.get(kind, {}))))
+        stamps = {
+            kind: _stamps(connection, kind, [*memory.stamps.get(kind, {}), *more.get(kind, ())])
             for kind in STAMPS
         }
-        _write(private, marker, Memory(_server(connection), _newest(stamped)))
+        plain = {kind: _plain(found) for kind, found in stamps.items()}
+        new = Memory(_server(connection), _newest(plain)).as_json()
+        if marker.database != new:
+            content = Marker(marker.application, marker.root, marker.roots, new).content()
+            private.store.write_marker(content)
 
 
 def _setback(connection: Connection, memory: Memory, server: Server) -> str | None:
@@ -240,9 +246,3 @@ def _server(connection: Connection) -> Server:
         return Server()
     system, timeline = connection.execute(IDENTITY).one()
     return Server(system, timeline)
-
-
-def _write(private: Root, marker: Marker, memory: Memory) -> None:
-    if marker.database != memory.as_json():
-        new = Marker(marker.application, marker.root, marker.roots, memory.as_json())
-        private.store.write_marker(new.content())

@@ -148,6 +148,9 @@ def test_10_16_rows_that_the_application_deletes_are_no_restore(
     validibot.submission(content="", input_file="", content_purged_at=later)
     with validibot.engine.begin() as connection:
         connection.execute(schema.submissions.delete().where(schema.submissions.c.id == gone))
+    assert str(gone) in seen(validibot)["submission"]
+    assert purge("purge-expired-outputs", max_batches=1).done == 1
+    assert seen(validibot)["submission"] == {}
     assert purge("process-purge-retries").done == 1
 
 
