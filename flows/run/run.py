@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 
@@ -12,11 +12,13 @@ from flows.run.prefect_context import run_logger
 from maintenance import stop_request
 from maintenance.budget import Budget
 from maintenance.cutoff import Cutoff
+from maintenance.errors import LockTimeout, StatementTimeout
 from maintenance.guard import Guard
 from maintenance.report import Report, StopReason
 from tasks.batching.slices import Slice
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass
@@ -138,6 +140,21 @@ class Run:
             progress.finished = True
         result: T = progress.cursor
         return result
+
+    def observe(self, step: Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Return the result of a task that only looks at what the run has left (SPEC 10.7).
+
+        Returns:
+            None, and a warning in the report, when it exceeds a time-out: what is done is done.
+
+        Raises:
+            Exception: the task failed for another reason.
+        """
+        try:
+            return step(*args, **kwargs)
+        except (LockTimeout, StatementTimeout) as error:
+            self.warn([f"{step.name}: not known, because it took too long: {error}"])
+            return None
 
     def begin_again(self) -> None:
         """Prepare for calling the job's steps again after an interruption."""
