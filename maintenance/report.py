@@ -25,6 +25,9 @@ MAX_FAILED_ITEMS = 1_000
 FINGERPRINT_MODULUS = 2**128
 
 
+COUNTS = ("selected", "done", "failed", "deferred", "skipped", "refused", "batches")
+
+
 class StopReason(StrEnum):
     """Why a run ended."""
 
@@ -59,6 +62,8 @@ class BatchResult(BaseModel):
     failed: int = 0
     deferred: int = 0
     skipped: int = 0
+    refused: int = Field(default=0, exclude=True)
+    """Failed items that the database refused, or that exceeded the statement time-out."""
     rows_by_table: Counter[str] = Field(default_factory=Counter)
     repaired: Counter[str] = Field(default_factory=Counter)
     unknown_policies: Counter[str] = Field(default_factory=Counter)
@@ -102,7 +107,7 @@ class BatchResult(BaseModel):
 
     def add(self, other: "BatchResult") -> None:
         """Add another result to this one."""
-        for name in ("selected", "done", "failed", "deferred", "skipped", "batches"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.files += other.files
         self.bytes += other.bytes

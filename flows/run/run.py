@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task
 
 from flows.run.prefect_context import run_logger
+from flows.run.refusals import Refusals
 from maintenance import stop_request
 from maintenance.budget import Budget
 from maintenance.cutoff import Cutoff
@@ -67,6 +68,7 @@ class Run:
     guard: Guard | None = field(init=False, default=None)
     _steps: dict[tuple[str, int], StepProgress] = field(init=False, default_factory=dict)
     _calls: Counter[str] = field(init=False, default_factory=Counter)
+    _refusals: Refusals = field(init=False, default_factory=Refusals)
 
     def __post_init__(self) -> None:
         """Begin the report."""
@@ -198,3 +200,4 @@ class Run:
                 f"{report.failed:,}",
                 extra={"action": "slice", "job": report.job, "selected": report.selected},
             )
+        self._refusals.count(done.result)

@@ -16,7 +16,7 @@ from maintenance.database import transaction
 from maintenance.errors import LockTimeout
 from maintenance.report import BatchResult
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import FAULTS, Fault, blame, split
+from tasks.batching.bisection import FAULTS, Fault, Steps, blame, left, split
 
 
 class Item(Protocol):
@@ -81,7 +81,9 @@ def work_claim(
         if isinstance(fault, LockTimeout):
             return blame(steps.kind, item.id, fault)
         item.error = str(fault)
-        return _settle(steps, [item], selected([item.id]))
+        result = selected([item.id])
+        result.refused = 1
+        return _settle(steps, [item], result)
 
     return _bisected(steps, claim, attempt, alone)
 
@@ -127,13 +129,16 @@ def _bisected(
     def again(part: Sequence[T]) -> BatchResult:
         return attempt(claim.where(steps.key == any_uuid([item.id for item in part])), [])
 
+    def untried(items: Sequence[T], _fault: Fault) -> BatchResult:
+        return left(item.id for item in items)
+
     items: list[T] = []
     try:
         return items, attempt(claim, items)
     except FAULTS as fault:
         if not items:
             raise
-        return items, split(items, fault, again, alone)
+        return items, split(items, fault, Steps(again, alone, untried))
 
 
 def _read(

@@ -14,7 +14,7 @@ from maintenance.report import BatchResult
 from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
 from maintenance.schema import purge_retries, submissions
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
-from tasks.batching.bisection import Fault, bisect
+from tasks.batching.bisection import Fault, Steps, bisect
 from tasks.batching.row_changes import Changes, RowDeletion, RowUpdate
 from tasks.columns import QUEUE
 
@@ -99,9 +99,13 @@ def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> dict[UUID, st
         refused[key] = str(fault)
         return BatchResult()
 
+    def untried(ids: Sequence[UUID], fault: Fault) -> BatchResult:
+        refused.update(dict.fromkeys(ids, str(fault)))
+        return BatchResult()
+
     try:
         if causes:
-            bisect(list(causes), attempt, alone)
+            bisect(list(causes), Steps(attempt, alone, untried))
     except TransientDatabaseError:
         raise
     except DatabaseError as error:
