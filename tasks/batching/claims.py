@@ -45,6 +45,8 @@ class BatchSteps(Generic[T]):
         preview: returns what `act` would do, and changes nothing.
         after: called once the batch is committed, and with each item that a refused row belongs
             to; may add to an item's `error`. None for nothing.
+        refused: returns what to add to the error of an item whose row is refused, given the item as
+            its attempt left it; empty for nothing. None for nothing, ever.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class BatchSteps(Generic[T]):
     act: Callable[[Connection, Sequence[T]], BatchResult]
     preview: Callable[[Connection, Sequence[T]], BatchResult]
     after: Callable[[Sequence[T]], None] | None = None
+    refused: Callable[[T], str] | None = None
 
 
 def work_claim(
@@ -69,10 +72,13 @@ def work_claim(
     Raises:
         DatabaseError: the database failed for a reason that no row is at fault for.
     """
+    latest: dict[UUID, T] = {}
 
     def attempt(claim: Select[Any], claimed: list[T]) -> BatchResult:
+        latest.clear()
         with transaction(engine) as connection:
             result = _read(connection, steps, claim, claimed)
+            latest.update((item.id, item) for item in claimed)
             if claimed:
                 result += steps.act(connection, claimed)
         return _settle(steps, claimed, result)
@@ -80,7 +86,9 @@ def work_claim(
     def alone(item: T, fault: Fault) -> BatchResult:
         if isinstance(fault, LockTimeout):
             return blame(steps.kind, item.id, fault)
-        item.error = str(fault)
+        tried = latest.get(item.id)
+        note = steps.refused(tried) if steps.refused and tried else ""
+        item.error = f"{fault}{note}"
         result = selected([item.id])
         result.refused = 1
         return _settle(steps, [item], result)

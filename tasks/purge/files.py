@@ -20,6 +20,8 @@ class WithFiles(Protocol):
 
     id: UUID
     error: str | None
+    gone: str
+    """What of its files has been deleted, for the case that its row is refused then."""
 
     @property
     def bundles(self) -> Sequence[Bundle]:
@@ -37,6 +39,15 @@ class WithOwnFile(WithFiles, Protocol):
     def own_key(self) -> str | None:
         """The key of its own file, below the private root; None without one."""
 
+
+OTHERS_GONE = (
+    "; the files of its runs and ports are gone already, its own file is kept; the row is not"
+    " stamped, and a later run completes it once the database accepts the row"
+)
+ALL_GONE = (
+    "; its files are gone already; the row is not stamped, and a later run completes it once the"
+    " database accepts the row"
+)
 
 T = TypeVar("T", bound=WithFiles)
 Own = TypeVar("Own", bound=WithOwnFile)
@@ -58,7 +69,7 @@ def delete_files(
         trees = partial(store.remove_trees, permit=permit)
         _each(_trees(items, tree_of, template), trees, result)
     _each(_keys(items), partial(stores.remove_files, permit=permit), result)
-    return [item for item in items if item.error is None]
+    return _deleted(items)
 
 
 def delete_own_files(
@@ -66,7 +77,10 @@ def delete_own_files(
 ) -> list[Own]:
     """Delete the items' own files, and count them; return the items without an error."""
     _each(_own_keys(items), partial(stores.remove_files, permit=permit), result)
-    return [item for item in items if item.error is None]
+    free = [item for item in items if item.error is None]
+    for item in free:
+        item.gone = ALL_GONE
+    return free
 
 
 def measure_files(
@@ -81,6 +95,16 @@ def measure_files(
 def measure_own_files(stores: Stores, items: Sequence[WithOwnFile], result: BatchResult) -> None:
     """Count what `delete_own_files` would delete, without changing anything."""
     _each(_own_keys(items), stores.measure_files, result)
+
+
+def _deleted(items: Sequence[T]) -> list[T]:
+    """Return the items without an error, and note what of their files is gone."""
+    free = [item for item in items if item.error is None]
+    for item in free:
+        named = bool(item.bundles or item.file_keys)
+        own = getattr(item, "own_key", None)
+        item.gone = (OTHERS_GONE if own else ALL_GONE) if named else ""
+    return free
 
 
 def _trees(

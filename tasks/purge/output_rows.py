@@ -35,6 +35,8 @@ class OutputItem:
     """The files of its artifacts."""
     error: str | None = None
     """Why its outputs were not purged."""
+    gone: str = ""
+    """What of its files has been deleted, for the case that its row is refused then."""
 
     @property
     def bundles(self) -> list[Bundle]:

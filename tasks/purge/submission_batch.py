@@ -63,6 +63,7 @@ def submission_steps(purge: Purge, deadline: datetime | None) -> BatchSteps[Subm
         act=partial(_purge, purge, deadline),
         preview=partial(_preview, purge, deadline),
         after=partial(_record, purge),
+        refused=lambda item: item.gone,
     )
 
 

@@ -38,6 +38,8 @@ class SubmissionItem:
     active: bool = False
     error: str | None = None
     """Why it was not purged."""
+    gone: str = ""
+    """What of its files has been deleted, for the case that its row is refused then."""
     ended_at: datetime | None = None
     bundles: list[Bundle] = field(default_factory=list)
     step_ids: set[int] = field(default_factory=set)
