@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, Engine, Row, Select
 
 from maintenance.database import transaction
 from maintenance.errors import LockTimeout
-from maintenance.report import BatchResult
+from maintenance.report import BatchResult, NextAttempt
 from tasks.batching.arrays import any_uuid
 from tasks.batching.bisection import FAULTS, Fault, Steps, blame, left, split
 
@@ -27,6 +27,8 @@ class Item(Protocol):
     """With `id`, its place in the order of the selection."""
     error: str | None
     """Why it failed in this batch, if it did."""
+    retry: NextAttempt | None
+    """Its next attempt, if that is recorded."""
 
 
 T = TypeVar("T", bound=Item)
@@ -162,5 +164,5 @@ def _settle(steps: BatchSteps[T], items: Sequence[T], result: BatchResult) -> Ba
         steps.after(items)
     for item in items:
         if item.error is not None:
-            result.fail(f"{steps.kind} {item.id}", item.error)
+            result.fail(f"{steps.kind} {item.id}", item.error, item.retry)
     return result

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, null, select
 
+from maintenance.report import NextAttempt
 from maintenance.schema import (
     artifacts,
     attempts,
@@ -37,6 +38,8 @@ class OutputItem:
     """Why its outputs were not purged."""
     gone: str = ""
     """What of its files has been deleted, for the case that its row is refused then."""
+    retry: NextAttempt | None = None
+    """Its next attempt, if that is recorded."""
 
     @property
     def bundles(self) -> list[Bundle]:

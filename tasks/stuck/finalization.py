@@ -132,7 +132,8 @@ def _store(engine: Engine, stores: Stores, ids: Sequence[UUID]) -> dict[UUID, Re
         if file.error is None:
             receipts[run_id] = Receipt(run_id, one.output_hash, file.key, one.sha256)
         else:
-            receipts[run_id] = Receipt(run_id, one.output_hash, cause=file.error)
+            cause = f"{stores.private.place}: {file.error}"
+            receipts[run_id] = Receipt(run_id, one.output_hash, cause=cause)
     return receipts
 
 
