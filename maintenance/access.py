@@ -15,8 +15,9 @@ Columns = Mapping[str, tuple[str, ...]]
 class Access:
     """The columns that a job selects, updates and inserts, and the tables it deletes from.
 
-    `ctid`, a row's physical location, needs a SELECT grant of its own: only deletes by age read it. A table that is only locked
-    (FOR UPDATE) is among the updated ones, because PostgreSQL requires UPDATE on it.
+    `ctid`, a row's physical location, needs a SELECT grant of its own: only deletes by age read
+    it. A table that is only locked (FOR UPDATE) is among the updated ones, because PostgreSQL
+    requires UPDATE on it.
     """
 
     select: Columns
