@@ -7,11 +7,14 @@ from typing import Any
 
 from prefect import Flow
 
+from flows.run import safe_log
 from maintenance.budget import Budget
 from maintenance.cutoff import Cutoff
 from maintenance.expiring import ExpiringTable
 from maintenance.report import Overdue
 from maintenance.settings import settings
+
+safe_log.install()
 
 
 @dataclass(frozen=True)
