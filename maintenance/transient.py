@@ -54,6 +54,8 @@ PERMANENT_REFUSALS = re.compile(
     r"|SASL authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects"
     r"|(role|database|user) \"[^\"]*\" does not exist|no such (user|database)"
     r"|is not permitted to log in|permission denied for database"
+    r"|definition of service .* not found|service file .* not found"
+    r"|session is not read-only|server is not in hot standby mode"
     r"|unrecognized configuration parameter|invalid (port number|integer value)"
     r"|does not support SSL|certificate verify failed|does not match host name"
 )

@@ -72,6 +72,7 @@ def test_what_a_server_says_is_escaped_before_a_run(
     assert "\x1b" not in said
 
 
+@pytest.mark.server
 def test_the_demo_escapes_what_it_prints(tmp_path: Path) -> None:
     blocked = tmp_path / ATTACK
     blocked.write_text("a file")

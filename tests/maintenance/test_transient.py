@@ -159,6 +159,18 @@ def test_a_terminated_backend_is_transient_and_the_engine_recovers(
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
+def test_10_8_a_plan_whose_result_type_has_changed_is_transient(
+    engine: Engine, database: Engine
+) -> None:
+    with transaction(engine) as connection:  # of a session that the pool keeps
+        connection.execute(text("PREPARE stale AS SELECT * FROM things"))
+    with database.begin() as application:
+        application.execute(text("ALTER TABLE things ALTER name TYPE text"))
+    error = failure(engine, execute("EXECUTE stale"))
+    assert type(error) is TransientDatabaseError
+    assert str(error) == "FeatureNotSupported: cached plan must not change result type"
+
+
 def test_an_idle_timeout_in_a_transaction_is_transient(engine: Engine, database: Engine) -> None:
     def idle(connection: Connection) -> None:
         pid = pid_of(connection)

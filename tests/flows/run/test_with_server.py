@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -156,3 +157,30 @@ def test_the_table_of_failures_shows_hostile_names_as_text(prefect_server: Prefe
     assert 'src="http://127.0.0.1:1' not in page
     assert 'href="http://127.0.0.1:1' not in page
     assert 'id="raw"' not in page
+
+
+def test_10_11_a_whole_table_is_searched_at_most_once_an_hour(
+    prefect_server: PrefectServer, validibot: Validibot
+) -> None:
+    job = "process-purge-retries"
+    variable = f"{prefect_server.api.address}/api/variables/name/process_purge_retries_discovery"
+
+    def lacking() -> UUID:
+        return validibot.submission(retention_policy="DO_NOT_STORE", expires_at=None)
+
+    def discovered() -> int:
+        done: int = json.loads(flows(prefect_server, job).stdout)["done"]
+        return done
+
+    httpx.delete(variable, timeout=30, trust_env=False)
+    lacking()
+    assert discovered() == 1
+    later = lacking()
+    assert discovered() == 0
+    noted = httpx.get(variable, timeout=30, trust_env=False).raise_for_status().json()["value"]
+    an_hour_ago = (datetime.fromisoformat(noted) - timedelta(hours=1)).isoformat()
+    changed = httpx.patch(variable, json={"value": an_hour_ago}, timeout=30, trust_env=False)
+    changed.raise_for_status()
+    assert discovered() == 1
+    assert later in validibot.purged()
+    httpx.delete(variable, timeout=30, trust_env=False).raise_for_status()
