@@ -1,8 +1,6 @@
 """What `python -m deployments` refuses, each with one clear line, before anything is changed."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,21 +10,13 @@ from deployments.names import PREFECT_FILE
 from deployments.settings import load_deployment_settings
 from deployments.setup.declared import DeclarationError, read_declared
 from maintenance.errors import SettingsError
-
-APPLY_SECONDS = 90
+from tests.support.commands import run_command
 
 
 def refused(cwd: Path, *options: str, **variables: str) -> str:
     """Return the only line that it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "deployments", *options],
-        cwd=cwd,
-        env=clean_environment(os.environ, cwd) | {"PREFECT_HOME": str(cwd)} | variables,
-        capture_output=True,
-        text=True,
-        timeout=APPLY_SECONDS,
-        check=False,
-    )
+    environment = clean_environment(os.environ, cwd) | {"PREFECT_HOME": str(cwd)} | variables
+    done = run_command("deployments", *options, cwd=cwd, env=environment)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     return line
