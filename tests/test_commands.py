@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_server import ROOT
-from tests.support.commands import CODE, Command, run_command
+from tests.support.commands import CODE, Command, run_command, run_fresh
 
 WAITS = "import time; time.sleep(60)"
 FAILS = "import atexit; atexit.register(print, 'at exit'); raise ZeroDivisionError('boom')"
@@ -22,35 +21,34 @@ OWN = "LC_CTYPE"
 @pytest.mark.parametrize(
     "variables",
     [
-        {},
-        {
-            "PREFECT_API_URL": "http://127.0.0.1:1/api",
-            "PREFECT_HOME": "home",
-            "PYTHONIOENCODING": "latin-1:replace",
-            "PYTHONUNBUFFERED": "1",
-        },
+        pytest.param({}, id="settings as they are"),
+        pytest.param(
+            {
+                "PREFECT_API_URL": "http://127.0.0.1:1/api",
+                "PREFECT_HOME": "home",
+                "PYTHONIOENCODING": "latin-1:replace",
+                "PYTHONUNBUFFERED": "1",
+            },
+            id="settings made anew",
+        ),
     ],
 )
 def test_its_state_is_that_of_a_fresh_process(tmp_path: Path, variables: dict[str, str]) -> None:
+    directory = tmp_path if variables else ROOT
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"PYTHONPATH": str(ROOT)} | variables
     found = []
-    fresh = subprocess.run(
-        [sys.executable, "-m", STATE, "one", "two words"],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=True,
+    fresh, forked = (
+        run(STATE, "one", "two words", cwd=directory, env=environment)
+        for run in (run_fresh, run_command)
     )
-    forked = run_command(STATE, "one", "two words", cwd=tmp_path, env=environment)
     for done in (fresh, forked):
         state = json.loads(done.stdout)
         state["environment"].pop(OWN, None)
         found.append(state)
     assert found[1] == found[0]
     assert (forked.returncode, forked.stderr) == (0, fresh.stderr)
+    assert forked.args == fresh.args
 
 
 @pytest.mark.parametrize("name", ["PREFECT_FLOWS_DEFAULT_RETRIES", "PYTHONWARNINGS"])

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,8 +16,7 @@ from flows.jobs import JOBS
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import Settings
-from tests.support.command_server import ROOT
-from tests.support.commands import CODE, Command, run_command
+from tests.support.commands import CODE, Command, run_command, run_fresh
 from tests.support.validibot import DAY, NOW, Validibot
 
 
@@ -43,15 +41,7 @@ def test_json_is_one_object_on_standard_output_and_logs_are_elsewhere(
 ) -> None:
     gone = validibot.submission()
     options = ("purge-expired-submissions", "--json", "--as-of", "2026-11-15T12:00:00Z")
-    done = subprocess.run(  # a fresh process
-        [sys.executable, "-m", "flows", *options],
-        cwd=ROOT,
-        env=environment_of_a_command(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_fresh("flows", *options, env=environment_of_a_command())
     assert done.returncode == 0, done.stderr
     report = Report.model_validate(json.loads(done.stdout))
     assert (report.done, report.as_of) == (1, NOW)

@@ -137,6 +137,27 @@ def run_command(
     return subprocess.CompletedProcess(process.args, process.wait(), output, errors)
 
 
+def run_fresh(
+    module: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    encoding: str = "utf-8",
+    timeout: float = 60.0,
+) -> "subprocess.CompletedProcess[str]":
+    """Run it in a fresh process, as users do: for the first test of each command."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding=encoding,
+        timeout=timeout,
+        check=False,
+    )
+
+
 def refuse_unknown(environment: Mapping[str, str]) -> None:
     """Refuse what only a fresh process can obey, unless the server was started with it."""
     for name, value in environment.items():
