@@ -14,6 +14,11 @@ from tests.support.commands import CODE, Command, run_command, run_fresh
 WAITS = "import time; time.sleep(60)"
 FAILS = "import atexit; atexit.register(print, 'at exit'); raise ZeroDivisionError('boom')"
 STATE = "tests.support.process_state"
+PROFILES = """
+active = "mine"
+[profiles.mine]
+PREFECT_LOGGING_LEVEL = "WARNING"
+"""
 OWN = "LC_CTYPE"
 """Set by the interpreter when it starts without a locale."""
 
@@ -35,6 +40,8 @@ OWN = "LC_CTYPE"
 )
 def test_its_state_is_that_of_a_fresh_process(tmp_path: Path, variables: dict[str, str]) -> None:
     directory = tmp_path if variables else ROOT
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "profiles.toml").write_text(PROFILES)
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"PYTHONPATH": str(ROOT)} | variables
     found = []
