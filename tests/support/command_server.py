@@ -15,7 +15,6 @@ import io
 import json
 import os
 import runpy
-import signal
 import socket
 import sys
 from importlib import import_module
@@ -112,10 +111,11 @@ def relevant(environment: dict[str, str], directory: str) -> dict[str, str]:
 
 def configure_prefect() -> None:
     """Do what the import of Prefect does: read its settings, and set up its loggers."""
-    from prefect.context import refresh_global_settings_context  # noqa: PLC0415
+    from prefect import context  # noqa: PLC0415
     from prefect.logging import configuration  # noqa: PLC0415
 
-    refresh_global_settings_context()
+    del context.GLOBAL_SETTINGS_CONTEXT  # otherwise it names the profiles to read
+    context.refresh_global_settings_context()
     configuration.PROCESS_LOGGING_CONFIG.clear()
     configuration.setup_logging()
 
@@ -129,7 +129,6 @@ def main() -> None:
     own = dict(os.environ)
     order = next_order(control)
     prepare(order, own)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # Nothing catches its exceptions: the interpreter ends this process as it ends a fresh one.
     runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
 
