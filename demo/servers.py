@@ -24,7 +24,7 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
-    # After a restart, automations would not hear of going runs for up to 15 minutes.
+    # Without it, automations receive no events of active runs for up to 15 minutes after a restart.
     "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.ordering",
 }
 

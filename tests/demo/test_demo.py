@@ -1,4 +1,4 @@
-"""The demo as somebody runs it: from the command line, in a folder of its own."""
+"""The demo as a user runs it: from the command line, in a folder of its own."""
 
 import os
 import re
@@ -24,7 +24,7 @@ STOP_SECONDS = 20
 SERVED = "The schedules are being served"
 FIRST_RUN = "$ prefect deployment run"
 
-# What may be set in the shell of somebody who tries the demo, and must not reach it.
+# What may be set in the shell of a user who tries the demo, and must not reach it.
 FOREIGN = {
     "PREFECT_API_URL": "http://127.0.0.1:1/api",
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://nobody@127.0.0.1:1/none",

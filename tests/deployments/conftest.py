@@ -27,7 +27,7 @@ SCHEDULER = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2"}
 
 @pytest.fixture(scope="session")
 def deployed_server() -> Iterator[PrefectServer]:
-    """A server that `python -m deployments` has set up. Nobody serves its work pool."""
+    """A server that `python -m deployments` has set up. No worker serves its work pool."""
     with deployed_prefect(SCHEDULER) as running:
         yield running
 

@@ -215,7 +215,7 @@ def check_contents(validibot: Validibot, contents: Contents) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.xdist_group("timing")
+@pytest.mark.timing
 @pytest.mark.timeout(SECONDS + SETTLE_SECONDS + 200)
 def test_a_day_of_crashes_serves_every_schedule_and_never_runs_a_job_twice_at_once(
     prefect: PrefectServer,

@@ -20,7 +20,7 @@ BOOKKEEPING = ("updated", "last_polled", "status", "created_by", "updated_by")
 
 @contextmanager
 def deployed_prefect(settings: Mapping[str, str] | None = None) -> Iterator[PrefectServer]:
-    """A server of its own that `python -m deployments` has set up. Nobody serves its work pool."""
+    """A server that `python -m deployments` has set up. No worker serves its work pool."""
     with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
         home = Path(name)
         environment = clean_environment(os.environ, home)

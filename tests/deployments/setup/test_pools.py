@@ -48,7 +48,7 @@ def test_runs_send_heartbeats_as_often_as_prefect_allows(kind: PoolType) -> None
 
 
 @pytest.mark.parametrize("kind", get_args(PoolType))
-def test_no_template_holds_a_setting_of_whoever_applies_it(
+def test_no_template_holds_a_setting_of_the_applying_process(
     monkeypatch: pytest.MonkeyPatch, kind: PoolType
 ) -> None:
     for name in from_worker():
