@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -203,6 +204,7 @@ def test_9_with_json_a_signal_before_the_first_batch_is_one_object(
         )
         while not watch.execute(waiting).scalar_one():  # a transaction would see one snapshot
             assert process.poll() is None
+            time.sleep(0.02)
         process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors

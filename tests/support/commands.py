@@ -165,8 +165,9 @@ def refuse_unknown(environment: Mapping[str, str]) -> None:
             raise ValueError(f"{name} needs a fresh process")
 
 
+@cache
 def inherited() -> dict[str, str]:
-    """Return the server's environment."""
+    """Return the server's environment, the same at every call."""
     return {
         name: value
         for name, value in os.environ.items()
