@@ -1,6 +1,5 @@
 """Files are deleted only while the claim on their rows is alive (SPEC 10.2)."""
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from sqlalchemy import Engine, text
 from flows.purge_expired_outputs import purge_expired_outputs
 from flows.purge_expired_submissions import purge_expired_submissions
 from maintenance import schema
-from tests.support.commands import CODE, Command
+from tests.support.commands import CODE, Command, without_prefect
 from tests.support.validibot import BEFORE, DAY, NOW, Validibot
 
 ITEMS = 20
@@ -96,7 +95,7 @@ def test_10_2_a_run_that_was_frozen_deletes_no_file_of_rows_that_changed_meanwhi
     files = make(validibot, job)
     variables = {"MAINTENANCE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS": str(IDLE_SECONDS)}
     options = ("--as-of", NOW.isoformat(), "--json")
-    process = Command(CODE, PROGRAM, job, *options, env=os.environ | variables)
+    process = Command(CODE, PROGRAM, job, *options, env=without_prefect(**variables))
     try:
         stopped(process)
         claims_end(database)

@@ -15,7 +15,7 @@ from maintenance import schema
 from maintenance.report import Report
 from maintenance.report_markdown import to_markdown
 from maintenance.settings import Settings
-from tests.support.commands import run_command
+from tests.support.commands import run_command, without_prefect
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
 
@@ -89,11 +89,10 @@ def test_a_name_in_a_bundle_is_safe_in_the_report_its_json_and_its_markdown(
 def test_a_report_is_printed_in_every_encoding_of_the_terminal(
     encoding: str, options: list[str]
 ) -> None:
-    variables = {"PYTHONIOENCODING": encoding, "PREFECT_API_URL": ""}
     done = run_command(
         "flows",
         *("purge-expired-submissions", *options),
-        env=os.environ | variables,
+        env=without_prefect(PYTHONIOENCODING=encoding),
         encoding=encoding,
     )
     assert done.returncode == 1, done.stderr

@@ -50,8 +50,8 @@ class Command:
         cwd: Path = ROOT,
         encoding: str = "utf-8",
     ) -> None:
-        """Start it; without `env` it gets the environment of this process."""
-        environment = dict(os.environ if env is None else env)
+        """Start it; without `env` it gets this process's environment, but nothing of Prefect."""
+        environment = dict(without_prefect() if env is None else env)
         self.args = [sys.executable, "-m", module, *arguments]
         refuse_unknown(environment)
         sys.audit("subprocess.Popen", self.args[0], self.args, str(cwd), environment)
@@ -158,6 +158,12 @@ def run_fresh(
     )
 
 
+def without_prefect(**variables: str) -> dict[str, str]:
+    """Return the environment of this process without Prefect's variables, and with others."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return own | variables
+
+
 def refuse_unknown(environment: Mapping[str, str]) -> None:
     """Refuse what only a fresh process can obey, unless the server was started with it."""
     for name, value in environment.items():
@@ -170,8 +176,8 @@ def inherited() -> dict[str, str]:
     """Return the server's environment, the same at every call."""
     return {
         name: value
-        for name, value in os.environ.items()
-        if name != CERTIFICATES and name not in OBEYED and not name.startswith("PREFECT_")
+        for name, value in without_prefect().items()
+        if name != CERTIFICATES and name not in OBEYED
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from tests.support.commands import Command
+from tests.support.commands import Command, without_prefect
 
 FILE_EVENTS = frozenset({"os.remove", "os.rmdir", "os.mkdir", "os.link", "os.rename"})
 OPENED = "open"
@@ -30,11 +30,10 @@ CRASH_SECONDS = 60.0
 
 def crash(*, job: str, url: str, root: Path, as_of: datetime, point: int) -> list[str]:
     """Run a job until `point`; return the names of the points that were reached."""
-    variables = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
     process = Command(
         "tests.support.crash_run",
         json.dumps({"job": job, "as_of": as_of.isoformat(), "point": point}),
-        env=variables | {"DATABASE_URL": url, "STORAGE_ROOT": str(root)},
+        env=without_prefect(DATABASE_URL=url, STORAGE_ROOT=str(root)),
     )
     said, errors = process.communicate(CRASH_SECONDS)
     assert process.returncode in (0, -signal.SIGKILL), errors

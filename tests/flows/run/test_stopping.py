@@ -22,7 +22,7 @@ from maintenance.report import BatchResult, StopReason
 from maintenance.settings import Settings
 from maintenance.stop_request import StopRequested, stoppable
 from tasks.batching.slices import Batch, work_slice
-from tests.support.commands import Command
+from tests.support.commands import Command, without_prefect
 from tests.support.hooks import CLAIM, STAMP, at_statement
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
@@ -163,8 +163,7 @@ def test_a_pause_does_not_hold_up_a_stop(
 
 
 def begin(*arguments: str, **variables: str) -> Command:
-    inherited = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
-    return Command("flows", *arguments, "--json", env=inherited | variables)
+    return Command("flows", *arguments, "--json", env=without_prefect(**variables))
 
 
 def wait_until_deleted(validibot: Validibot, total: int, some: int) -> None:

@@ -1,10 +1,7 @@
 """Runs on a Prefect server: their states, their reports, and what the UI shows."""
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -24,9 +21,8 @@ from maintenance.guard import guard
 from maintenance.settings import Settings
 from tasks.purge.failure_history import ALERT_RUNS, count_failures
 from tests.support.browser import page_text
+from tests.support.commands import run_command, without_prefect
 from tests.support.validibot import DAY, NOW, Validibot
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +31,8 @@ def _environment(environment: Settings) -> None:
 
 
 def flows(server: PrefectServer, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows", *arguments, "--json"],
-        cwd=ROOT,
-        env={**os.environ, **server.client_settings},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    variables = without_prefect(**server.client_settings)
+    return run_command("flows", *arguments, "--json", env=variables, timeout=90)
 
 
 def latest(server: PrefectServer, what: str, **query: Any) -> dict[str, Any]:
