@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from sqlalchemy import URL, Engine, create_engine, event, text
 
 from demo.embedded import EmbeddedServer
@@ -29,6 +29,7 @@ from tests.support.application_server import ApplicationServer, Stop, applicatio
 from tests.support.crash_points import ALL, VARIABLE, choice
 from tests.support.hooks import CLAIM, STAMP, at_statement
 from tests.support.markers import identify
+from tests.support.prefect_server import settings_of
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
 
@@ -274,9 +275,8 @@ def test_10_9_a_run_on_a_server_is_completed(
     application: ApplicationServer, validibot: Validibot, prefect_server: PrefectServer
 ) -> None:
     work = Work(validibot, JOB)
-    address = prefect_server.client_settings["PREFECT_API_URL"]
     with (
-        temporary_settings({PREFECT_API_URL: address, PREFECT_LOGGING_TO_API_ENABLED: False}),
+        temporary_settings({**settings_of(prefect_server), PREFECT_LOGGING_TO_API_ENABLED: False}),
         at_statement(JOB, STAMP, lambda _: application.restart(Stop.KILL, AWAY_SECONDS)) as met,
     ):
         state = run_flow(purge_expired_submissions, parameters={"as_of": NOW}, return_type="state")

@@ -19,9 +19,9 @@ from maintenance.cli import main
 from maintenance.settings import Settings
 from tests.support.commands import run_fresh
 from tests.support.jobs_on_server import heartbeat
-from tests.support.prefect_server import ask, automations, deployments, edit_schedule
+from tests.support.prefect_server import ask, automations, deployments, edit_schedule, settings_of
 
-OF_SERVER = ["Prefect server", "work pool", "worker", "crash rescue"]
+OF_SERVER = ["Prefect server", "server's login", "work pool", "worker", "crash rescue"]
 NAMES = [
     *("settings", "database", "tables and columns", "grants", "indexes"),
     *("storage private", "storage public", "storage private marker", "storage public marker"),
@@ -85,12 +85,12 @@ def test_what_operators_paused_is_a_warning_and_what_is_missing_an_error(
 def test_a_server_that_nothing_was_set_up_on(
     environment: Settings, prefect_server: PrefectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address = prefect_server.client_settings["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: address}):
+    with temporary_settings(settings_of(prefect_server)):
         found = check(capsys, 1)
     levels = {name: found[name][0] for name in NAMES[NAMES.index("Prefect server") :]}
     assert levels == {
         "Prefect server": "ok",
+        "server's login": "ok",
         "work pool": "error",
         "worker": "warning",
         "crash rescue": "warning",
