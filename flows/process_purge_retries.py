@@ -100,5 +100,6 @@ JOB = Job(
     process_purge_retries,
     schedule="*/5 * * * *",
     time_budget=timedelta(minutes=4),
+    time_limit=timedelta(minutes=8),
     count_overdue=overdue_queue,
 )

@@ -33,6 +33,7 @@ class StopReason(StrEnum):
 
     DRAINED = "drained"
     TIME_BUDGET = "time_budget"
+    TIME_LIMIT = "time_limit"
     MAX_BATCHES = "max_batches"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
