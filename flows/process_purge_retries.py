@@ -85,7 +85,9 @@ def _work(run: Run) -> None:
     run.drain(purge_queued)
     run.drain(purge_queued)  # again, for rows that were locked in the first pass
     remember_what_was_stamped(run, "submission", look)
-    run.report.overdue, run.report.alerts = count_queued(run.cutoff, run.options)
+    counted = run.observe(count_queued, run.cutoff, run.options)
+    if counted is not None:
+        run.report.overdue, run.report.alerts = counted
 
 
 def _discover(run: Run) -> None:
@@ -102,5 +104,6 @@ JOB = Job(
     process_purge_retries,
     schedule="*/5 * * * *",
     time_budget=timedelta(minutes=4),
+    time_limit=timedelta(minutes=8),
     count_overdue=overdue_queue,
 )

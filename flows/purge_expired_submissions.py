@@ -87,7 +87,7 @@ def _work(run: Run) -> None:
     run.drain(purge_submissions)
     run.drain(purge_submissions)  # again, for rows that were locked in the first pass
     remember_what_was_stamped(run, "submission", look)
-    run.report.overdue = count_overdue(run.cutoff, run.options)
+    run.report.overdue = run.observe(count_overdue, run.cutoff, run.options)
 
 
 JOB = Job(

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
 
 from prefect import task
 from sqlalchemy import Connection
@@ -12,7 +15,7 @@ from maintenance.database import transaction
 from maintenance.errors import LockTimeout
 from maintenance.report import BatchResult
 from maintenance.storage.store import ABSENT
-from tasks.batching.bisection import Fault, bisect
+from tasks.batching.bisection import Fault, Steps, bisect, left
 from tasks.batching.claims import selected
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import Purge, open_purge, page_sizer
@@ -30,6 +33,9 @@ from tasks.retrying import TASK_OPTIONS
 
 OLD = timedelta(days=7)
 """A bundle without a run row is residue when its newest file is older than this."""
+
+T = TypeVar("T")
+Key = tuple[UUID, str]
 
 
 @task(name="reclaim run bundles", **TASK_OPTIONS)
@@ -49,9 +55,13 @@ def reclaim_bundles(
             bundles, following = next_bundles(purge.stores, cursor, rows, result)
             found: list[Residue] = []
             if bundles:
-                result += _bisect(purge, bundles, lambda part: _find(purge, part, cutoff, found))
+                result += _bisect(
+                    bundles,
+                    lambda part: _find(purge, part, cutoff, found),
+                    partial(_named, purge),
+                )
             if found and options.dry_run:
-                result += _counted(measure_trees(purge, found), dry_run=True)
+                result += _counted(purge, measure_trees(purge, found), dry_run=True)
             elif found:
                 result += _reclaim(purge, found, cutoff.as_of)
             return Batch(result, following, exhausted=following.passed)
@@ -85,7 +95,8 @@ def _only_old(
         for one, newest in zip(here, ages, strict=True):
             if newest.error is not None:
                 result += selected([one.bundle.run_id])
-                result.fail(f"run bundle {one.tree.prefix}", newest.error)
+                name = _named(purge, one.bundle)[1]
+                result.fail(f"run bundle {name}", newest.error)
             elif newest.moment is not None and newest.moment < as_of - OLD:
                 old.append(one)
     return old
@@ -105,15 +116,20 @@ def _reclaim(purge: Purge, found: Sequence[Residue], as_of: datetime) -> BatchRe
         with transaction(purge.engine) as connection:
             outcomes = delete_without_run(purge, connection, old)
             purge.stores.verify()
-        result += _counted(outcomes)
-        result += _deferred({one.bundle for one in part} - {one.bundle for one, _ in outcomes})
+        result += _counted(purge, outcomes)
+        result += left(
+            one.run_id for one in {one.bundle for one in part} - {one.bundle for one, _ in outcomes}
+        )
         return result
+
+    def name(one: Residue) -> Key:
+        return _named(purge, one.bundle)
 
     result = BatchResult()
     if owned:
-        result += _bisect_residue(owned, delete_owned)
+        result += _bisect(owned, delete_owned, name)
     if unowned:
-        result += _bisect_residue(unowned, delete_unowned)
+        result += _bisect(unowned, delete_unowned, name)
     return result
 
 
@@ -132,19 +148,13 @@ def _delete_owned(
     again = [known[key] for one in mine if (key := (one.bundle, one.kind)) in known]
     outcomes = delete_trees(purge, again, purge.permit(connection))
     purge.stores.verify()
-    result += _counted(outcomes)
-    left = {one.bundle for one in residue} - {one.bundle for one in again}
-    result += _deferred(left)
+    result += _counted(purge, outcomes)
+    others = {one.bundle for one in residue} - {one.bundle for one in again}
+    result += left(one.run_id for one in others)
     return result
 
 
-def _deferred(bundles: set[HeldBundle]) -> BatchResult:
-    result = selected(one.run_id for one in bundles)
-    result.deferred = len(bundles)
-    return result
-
-
-def _counted(outcomes: Outcomes, *, dry_run: bool = False) -> BatchResult:
+def _counted(purge: Purge, outcomes: Outcomes, *, dry_run: bool = False) -> BatchResult:
     """Return the result of bundles that were deleted, or measured."""
     total = BatchResult()
     for kind in sorted({one.kind for one, _ in outcomes}):
@@ -154,7 +164,8 @@ def _counted(outcomes: Outcomes, *, dry_run: bool = False) -> BatchResult:
             result.files += outcome.files
             result.bytes += outcome.bytes
             if outcome.error is not None:
-                result.fail(f"run bundle {one.tree.prefix}", outcome.error)
+                name = _named(purge, one.bundle)[1]
+                result.fail(f"run bundle {name}", outcome.error)
             elif not dry_run:
                 result.done += 1
         total += of_kind(kind, result)
@@ -162,28 +173,32 @@ def _counted(outcomes: Outcomes, *, dry_run: bool = False) -> BatchResult:
 
 
 def _bisect(
-    purge: Purge,
-    bundles: Sequence[HeldBundle],
-    attempt: Callable[[Sequence[HeldBundle]], BatchResult],
+    bundles: Sequence[T], attempt: Callable[[Sequence[T]], BatchResult], held: Callable[[T], Key]
 ) -> BatchResult:
-    def alone(bundle: HeldBundle, fault: Fault) -> BatchResult:
-        return _blame(prefix_of(purge.stores, bundle), bundle, fault)
+    """Attempt a batch; in halves, when one of its rows is refused.
 
-    return bisect(bundles, attempt, alone)
+    Args:
+        bundles: the batch.
+        attempt: works on these bundles in transactions of its own.
+        held: returns a bundle's run and what the report calls it.
+    """
+
+    def alone(one: T, fault: Fault) -> BatchResult:
+        run_id, name = held(one)
+        if isinstance(fault, LockTimeout):
+            return left([run_id])
+        result = selected([run_id])
+        result.fail(f"run bundle {name}", str(fault))
+        result.refused = 1
+        return result
+
+    def untried(part: Sequence[T], _fault: Fault) -> BatchResult:
+        return left(held(one)[0] for one in part)
+
+    return bisect(bundles, Steps(attempt, alone, untried))
 
 
-def _bisect_residue(
-    residue: Sequence[Residue], attempt: Callable[[Sequence[Residue]], BatchResult]
-) -> BatchResult:
-    def alone(one: Residue, fault: Fault) -> BatchResult:
-        return _blame(one.tree.prefix, one.bundle, fault)
-
-    return bisect(residue, attempt, alone)
-
-
-def _blame(prefix: str, bundle: HeldBundle, fault: Fault) -> BatchResult:
-    if isinstance(fault, LockTimeout):
-        return _deferred({bundle})
-    result = selected([bundle.run_id])
-    result.fail(f"run bundle {prefix}", str(fault))
-    return result
+def _named(purge: Purge, bundle: HeldBundle) -> Key:
+    """Return a bundle's run, and where it is (SPEC 10.15)."""
+    place = purge.stores.bundles[bundle.place][0].place
+    return bundle.run_id, f"{prefix_of(purge.stores, bundle)} in {place}"

@@ -20,8 +20,8 @@ from maintenance.database import transaction
 from maintenance.report import BatchResult
 from maintenance.schema import runs, submissions
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import bisect, blame
-from tasks.batching.claims import BatchSteps, Item, preview_claim, selected, work_claim
+from tasks.batching.bisection import Fault, Steps, bisect, blame, left
+from tasks.batching.claims import BatchSteps, Item, preview_claim, work_claim
 from tasks.batching.slices import Slice, work_slice
 from tasks.purge.options import Purge, open_purge, page_sizer
 from tasks.residue.options import ROWS_OF_RUNS, ROWS_OF_SUBMISSIONS, ResidueOptions, of_kind
@@ -145,7 +145,10 @@ def _act(purge: Purge, rows: StampedRows[T], ids: Sequence[UUID], *, dry_run: bo
             found.extend(rows.find(connection, part))
         return BatchResult()
 
-    result = bisect(ids, look, partial(blame, steps.kind))
+    def untried(part: Sequence[UUID], _fault: Fault) -> BatchResult:
+        return left(part)
+
+    result = bisect(ids, Steps(look, partial(blame, steps.kind), untried))
     if not found:
         return result
     claim = rows.columns.where(steps.key == any_uuid(found), rows.stamped).order_by(steps.key)
@@ -154,7 +157,6 @@ def _act(purge: Purge, rows: StampedRows[T], ids: Sequence[UUID], *, dry_run: bo
     else:
         items, done = work_claim(purge.engine, steps, claim.with_for_update(skip_locked=True))
         busy = set(found) - {item.id for item in items}
-        result += selected(busy)
-        result.deferred += len(busy)
+        result += left(busy)
     result += of_kind(rows.kind, done)
     return result

@@ -154,7 +154,7 @@ def test_one_key_that_fails_is_one_items_failure_with_a_queued_retry(
     assert isinstance(state.data, ItemsFailed)
     (failure,) = state.data.report.failures
     assert failure.item == f"submission {failing}"
-    assert failure.cause.startswith("submissions/1.json: ")
+    assert failure.cause.startswith(f"storage {cloud.files.url}private/: submissions/1.json: ")
     assert validibot.purged() == {done}
     (queued,) = validibot.rows(schema.purge_retries).values()
     assert (queued["submission_id"], queued["attempt_count"]) == (failing, 1)
