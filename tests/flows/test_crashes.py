@@ -140,6 +140,8 @@ def settled(validibot: Validibot) -> dict[str, Any]:
     """The database and files, with the moments of the test itself made equal."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(str(validibot.root), "ROOT")  # of a failure's cause
         return "written now" if isinstance(value, datetime) and value > STARTED else value
 
     def rows(name: str, found: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
