@@ -127,8 +127,9 @@ def insert_naming(
     step = validibot.step_run(validibot.run(None))
 
     def insert(connection: Any) -> uuid.UUID:
+        key = uuid.uuid4()
         values = {
-            "id": uuid.uuid4(),
+            "id": key,
             "created": NOW,
             "modified": NOW,
             "resume_from_step": 10,
@@ -143,7 +144,6 @@ def insert_naming(
             "validation_run_id": run_id,
         }
         connection.execute(schema.continuations.insert().values(values))
-        key: uuid.UUID = values["id"]
         return key
 
     return insert

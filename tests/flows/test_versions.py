@@ -13,9 +13,9 @@ from demo.sample import SampleSpec, load_sample
 from flows.jobs import JOBS
 from maintenance import schema
 from maintenance import settings as settings_module
-from maintenance.access import ACCESS
 from maintenance.checks.database import NAMES, database_check
 from maintenance.checks.finding import carry_out
+from maintenance.containers.labels import RUN_ID, STARTED_AT
 from maintenance.database import dispose_engines
 from maintenance.drift import recognize
 from maintenance.grants import document, grants
@@ -24,12 +24,15 @@ from maintenance.schema.base import Version
 from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER, Settings, settings
 from tests.support.markers import identify
+from tests.support.odd_engine import INSPECTED, LABELS, LISTED, odd_engine
 from tests.support.recorded import create_recorded, recorded_tables
 from tests.support.runs import run
-from tests.support.validibot import NOW, Validibot
+from tests.support.validibot import DAY, NOW, Validibot
 from tests.support.work import work_for_every_job
 
 ROLE = "of_versions"
+CONTAINERS = "cleanup-orphaned-containers"
+ON_ROWS = sorted(set(JOBS) - {CONTAINERS})
 IN_THE_WAY = "folder: is a directory where a file was expected"
 
 CATALOGUE = """
@@ -103,6 +106,26 @@ def test_10_5_a_recorded_database_is_taken_for_its_version(
     assert f"Validibot {version}" in findings[NAMES[1]].text
 
 
+def test_containers_of_ended_runs_are_removed_on_every_version(
+    environment: Settings, validibot: Validibot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = validibot.run(None, ended_at=NOW - DAY)
+    labels = LABELS | {RUN_ID: str(run_id), STARTED_AT: NOW.isoformat()}
+    answers = {
+        "GET_json": (200, [LISTED | {"Labels": labels}]),
+        "GET_inspect": (200, INSPECTED | {"Config": {"Labels": labels}}),
+    }
+    with odd_engine(answers) as host:
+        monkeypatch.setenv("DEPLOYMENT_TARGET", "self_hosted")
+        monkeypatch.setenv("DOCKER_HOST", host)
+        settings_module.settings.cache_clear()
+        before = validibot.snapshot()
+        forecast = run(JOBS[CONTAINERS].flow, as_of=NOW, dry_run=True)
+        report = run(JOBS[CONTAINERS].flow, as_of=NOW)
+    assert validibot.snapshot() == before
+    assert (forecast.selected, report.selected, report.done) == (1, 1, 1)
+
+
 def assert_as_forecast(forecast: Report, report: Report) -> None:
     """The run did what the dry run had said; a dry run cannot know which files fail to go."""
     names = ["selected", "deferred", "fingerprint", "files", "bytes"]
@@ -112,7 +135,7 @@ def assert_as_forecast(forecast: Report, report: Report) -> None:
         assert +forecast.rows_by_table == +report.rows_by_table
 
 
-@pytest.mark.parametrize("job", sorted(JOBS))
+@pytest.mark.parametrize("job", ON_ROWS)
 def test_every_job_works_on_every_version(
     job: str, environment: Settings, validibot: Validibot, version: Version
 ) -> None:
@@ -122,9 +145,6 @@ def test_every_job_works_on_every_version(
     forecast = run(JOBS[job].flow, as_of=NOW, dry_run=True)
     assert validibot.snapshot() == before
     report = run(JOBS[job].flow, as_of=NOW)
-    if job == "cleanup-orphaned-containers":
-        assert report.stopped_because is StopReason.SKIPPED  # no engine in this deployment
-        return
     assert report.stopped_because is StopReason.DRAINED
     assert_as_forecast(forecast, report)
     assert report.done > 0
@@ -153,7 +173,7 @@ def limited(
         admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(ROLE)))
 
 
-@pytest.mark.parametrize("job", sorted(set(ACCESS) - {"cleanup-orphaned-containers"}))
+@pytest.mark.parametrize("job", ON_ROWS)
 def test_the_rights_of_one_job_suffice_on_every_version(
     job: str, limited: str, validibot: Validibot
 ) -> None:

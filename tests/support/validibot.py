@@ -4,7 +4,7 @@ import random
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,6 @@ class Validibot:
     def __init__(self, engine: Engine, root: Path) -> None:
         self.engine = engine
         self.root = root
-        with engine.connect() as connection:
-            self.version = live_version(connection)
         self._numbers = count(1)
         self._random = random.Random(1)
         self.org_id: int = self.insert(schema.organizations, name="Org").id
@@ -137,6 +135,12 @@ class Validibot:
             ).id
             for number in (1, 2, 3)
         ]
+
+    @cached_property
+    def version(self) -> Version:
+        """The version of its tables."""
+        with self.engine.connect() as connection:
+            return live_version(connection)
 
     def insert(self, table: Table, **values: Any) -> Row[Any]:
         """Insert one row, with blanks for the columns that are not given."""
