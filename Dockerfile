@@ -6,7 +6,7 @@ ARG PYTHON_IMAGE=python:3.11-slim
 FROM ${PYTHON_IMAGE} AS build
 
 # pip's own settings, for a network with a package index of its own: given with --build-arg, they
-# stay in this stage, and no layer of the image tells of them.
+# stay in this stage, and no layer of the image contains them.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS

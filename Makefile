@@ -38,12 +38,8 @@ help: ## List the targets and the variables
 demo: $(STAMP) ## Show the whole system with sample data
 	@exec $(RUN) -m demo $(if $(ONCE),--once) $(if $(SIZE),--size $(SIZE))
 
-# Tests that start servers measure time: they run alone, after the others. ARGS may select tests of
-# one part only: status 5 of the other one is no failure. Any other status is passed on as it is.
-UNLESS_NONE_SELECTED = { status=$$?; [ $$status = 5 ] || exit $$status; }
-test: $(STAMP) ## Run all tests: the fast ones in parallel, then those that need servers one by one
-	@$(RUN) -m pytest -n auto -m 'not ($(SLOW_NEEDS))' $(ARGS) || $(UNLESS_NONE_SELECTED)
-	@$(RUN) -m pytest -m '$(SLOW_NEEDS)' $(ARGS) || $(UNLESS_NONE_SELECTED)
+test: $(STAMP) ## Run all tests
+	@exec $(RUN) -m pytest -n auto $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests that need no Prefect server, container engine or browser
 	@exec $(RUN) -m pytest -n auto -m 'not ($(SLOW_NEEDS))' $(ARGS)

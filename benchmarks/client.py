@@ -1,4 +1,4 @@
-"""The other client: point reads and updates beside the work, as the application does them."""
+"""The other client: point reads and updates during the work, as the application does them."""
 
 import random
 import time
@@ -16,14 +16,14 @@ PAUSE_SECONDS = 0.002
 
 @dataclass
 class Latency:
-    """What the other client met, in milliseconds."""
+    """The latencies that the other client observed, in milliseconds."""
 
     samples: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
-    """When each request was answered: seconds of the clock on the wall."""
+    """When each request was answered, in seconds of wall-clock time."""
 
     def between(self, first: float, last: float) -> "Latency":
-        """Return what was met between two moments."""
+        """Return the latencies observed between two times."""
         chosen = [
             (sample, end)
             for sample, end in zip(self.samples, self.ended, strict=True)
@@ -32,12 +32,12 @@ class Latency:
         return Latency([sample for sample, _ in chosen], [end for _, end in chosen])
 
     def percentile(self, share: float) -> float:
-        """Return the latency that `share` of the requests stayed under."""
+        """Return the latency quantile at `share`."""
         ordered = sorted(self.samples)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
     def __str__(self) -> str:
-        """Return p50, p99 and the longest."""
+        """Return p50, p99 and the maximum."""
         if not self.samples:
             return "-"
         return (
@@ -47,7 +47,7 @@ class Latency:
 
 
 Request = Callable[[], None]
-"""One request of the client, as a user of the application causes it."""
+"""One request of the client, like a request of the application."""
 
 
 def submissions_and_users(connection: psycopg.Connection, rng: random.Random) -> Request:

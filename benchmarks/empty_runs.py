@@ -1,4 +1,4 @@
-"""What a run costs that finds nothing to do, as deployed by us and beside Prefect's defaults.
+"""The cost of a run without work, with our deployments and with Prefect's defaults.
 
 Run it with `python -m benchmarks.empty_runs [--job JOB] [--runs 10] [--idle-seconds 60]`. Each way
 has a Prefect server and a worker of its own, and both have the same empty database. Runs are asked
@@ -14,6 +14,7 @@ of that is Prefect's own.
 import argparse
 import os
 import random
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,7 @@ from flows.jobs import JOBS
 from maintenance.schema import metadata
 from maintenance.settings import DRIVER
 
+LOGIN = f"benchmark:{secrets.token_hex(16)}"
 RUN_SECONDS = 120.0
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
@@ -66,7 +68,7 @@ class Way:
     waits: list[float] = field(default_factory=list)
 
     def run(self) -> None:
-        """Ask for a run, wait for its end, and note what it cost."""
+        """Start a run, wait for its end, and record its cost."""
         worker = self._prefect_worker()
         before = of_children(worker)
         asked = datetime.now(UTC)
@@ -82,7 +84,7 @@ class Way:
         self.waits.append((self._lines(run)[0] - asked).total_seconds())
 
     def idle_costs(self) -> dict[str, float]:
-        """Return what server and worker have used up to now."""
+        """Return the processor seconds that server and worker have used so far."""
         return {"server": of_family(self.server), "worker": of_family(self.worker)}
 
     def _ended(self, run: str) -> bool:
@@ -140,15 +142,16 @@ def ours(job: str, home: Path, variables: Mapping[str, str]) -> Iterator[Way]:
 
 @contextmanager
 def defaults(job: str, home: Path, variables: Mapping[str, str]) -> Iterator[Way]:
-    """Deploy the job with nothing but Prefect's defaults."""
+    """Deploy the job with Prefect's defaults."""
     address = f"http://{LOCALHOST}:{free_port()}"
     environment = {**clean_environment(os.environ, home), **variables, **NOT_OURS}
     environment |= {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"{address}/api"}
+    environment |= {"PREFECT_SERVER_API_AUTH_STRING": LOGIN, "PREFECT_API_AUTH_STRING": LOGIN}
     environment["PREFECT_UI_STATIC_DIRECTORY"] = str(home / "ui")
     port = address.rpartition(":")[2]
     command = prefect_command("server", "start", "--host", LOCALHOST, "--port", port)
     server = start_child("Prefect's server", command, home / "server.log", environment)
-    api = PrefectApi(address)
+    api = PrefectApi(address, LOGIN)
     with ExitStack() as stack:
         stack.callback(server.stop, STOP_SECONDS)
         stack.callback(api.close)
@@ -174,7 +177,7 @@ def defaults(job: str, home: Path, variables: Mapping[str, str]) -> Iterator[Way
 
 
 def nothing(like: Way) -> Way:
-    """Deploy a flow that does nothing as that of another way."""
+    """Deploy an empty flow in the same way as another one."""
     return beside(like, "a flow that does nothing, as ours", "nothing", ENTRYPOINT_OF_NOTHING)
 
 
@@ -210,7 +213,7 @@ def beside(
 
 
 def switch_schedules_off(api: PrefectApi) -> None:
-    """Let no runs come but those that are asked for."""
+    """Pause all schedules, so that only requested runs start."""
     for deployment in api.ask("POST", "/deployments/filter", {}):
         for schedule in deployment["schedules"]:
             path = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
@@ -218,7 +221,7 @@ def switch_schedules_off(api: PrefectApi) -> None:
 
 
 def wait_for_worker(api: PrefectApi, pool: str, worker: Child) -> None:
-    """Wait until the worker is known, and whatever it has asked for has ended."""
+    """Wait until the server knows the worker and all its requests have ended."""
 
     def ready() -> bool:
         workers: list[Any] = api.ask("POST", f"/work_pools/{pool}/workers/filter", {})
@@ -230,7 +233,7 @@ def wait_for_worker(api: PrefectApi, pool: str, worker: Child) -> None:
 
 
 def measure(ways: list[Way], runs: int, idle_seconds: float) -> dict[str, dict[str, float]]:
-    """Let all ways run in turns, then leave them alone; return what that cost, in percent."""
+    """Run all ways in turns, then leave them idle; return the idle cost in percent of a core."""
     draw = random.Random(1)  # noqa: S311 - not for secrets
     for number in range(runs + 1):
         for way in ways:
@@ -258,11 +261,8 @@ def main() -> None:
     parser.add_argument("--idle-seconds", type=float, default=60.0)
     options = parser.parse_args()
     with ExitStack() as stack:
-        base = Path(
-            stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="vb-", ignore_cleanup_errors=True)
-            )
-        )
+        temporary = tempfile.TemporaryDirectory(prefix="vb-", ignore_cleanup_errors=True)
+        base = Path(stack.enter_context(temporary))
         server = stack.enter_context(embedded_server(base / "pg"))
         url = server.create_database("empty")
         engine = create_engine(url.set(drivername=DRIVER))

@@ -33,7 +33,7 @@ CUTOFF = "2026-01-01T00:00:00+00:00"
 EXPIRED_SHARE = 0.8
 TURNS = 3
 JUDGED = ("ours", "one DELETE")
-"""Measured once a turn, the others once: they are far away."""
+"""Measured in each turn; the others, which are far slower, once."""
 BODY = "x" * 200
 ORDERS = {"ordered": "number", "shuffled": "hashint8(number::bigint)"}
 HEADER = (

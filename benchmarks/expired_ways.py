@@ -27,7 +27,7 @@ JOB = "clear-sessions"
 TARGET_SECONDS = 0.05
 KEYS_A_STATEMENT = 1_000
 LONGEST_SECONDS = 60.0
-"""A way that would take longer is stopped then, and judged by what it has done."""
+"""A way that takes longer is stopped, and its rate computed from what it has done."""
 
 DUE = "expire_date < %(cutoff)s"
 WAL = "SELECT wal_bytes FROM pg_stat_get_backend_wal(%s)"
@@ -35,7 +35,7 @@ WAL = "SELECT wal_bytes FROM pg_stat_get_backend_wal(%s)"
 
 @dataclass
 class Cost:
-    """What one way did, and what it cost."""
+    """What one way did, and its cost."""
 
     rows: int = 0
     began: float = 0.0
@@ -47,7 +47,7 @@ class Cost:
 
 
 def main(way: str, cutoff: str) -> None:
-    """Work, and print the cost."""
+    """Do the work, and print the cost."""
     cost = Cost(began=time.time())
     WAYS[way](cutoff, cost)
     cost.peak_mib = peak_kib() / 1024

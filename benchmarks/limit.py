@@ -43,7 +43,7 @@ DUE = {
 
 
 def main() -> None:
-    """Purge everything at once and print what was done."""
+    """Purge everything in one transaction and print the counts."""
     job = sys.argv[1]
     current = settings()
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""A flow that does nothing: what is left is what a run of Prefect costs."""
+"""An empty flow, which measures the cost of a Prefect run by itself."""
 
 from prefect import flow
 

@@ -14,7 +14,7 @@ from demo.sample import SampleSpec
 
 JOBS = ("purge-expired-submissions", "purge-expired-outputs", "process-purge-retries")
 ROW_BY_ROW_ITEMS = 3_000
-"""The row-by-row way is measured on so many items at most: its rate does not depend on them."""
+"""The upper bound for the row-by-row way: its rate does not depend on the number of items."""
 FEW = 1_000
 
 PREPARE = {

@@ -25,7 +25,7 @@ SERVER_PARAMETERS = {
     "checkpoint_timeout": "30min",
     "track_io_timing": "on",
 }
-"""What an operator of such a machine would set; durability (fsync) is left on."""
+"""Settings for a machine of this size; durability (fsync) stays on."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ TIMEOUT = timedelta(minutes=DEFAULT_MINUTES)
 
 
 def main(most: int) -> None:
-    """End so many runs, and print what was done."""
+    """End up to a number of runs, and print the counts."""
     current = settings()
     engine = engine_for(current, JOB.name)
     with transaction(engine, read_only=True) as connection:

@@ -14,7 +14,7 @@ from demo.sample import SampleSpec
 JOB = "cleanup-stuck-runs"
 FEW = 1_000
 ONE_BY_ONE_RUNS = 3_000
-"""One transaction a run is measured on so many at most: its rate does not depend on them."""
+"""The bound of the way with one transaction per run: its rate does not depend on the number."""
 
 
 def main() -> None:

@@ -11,7 +11,7 @@
 -- \password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database and USAGE on the schema. Everybody has both unless
+-- The role also needs CONNECT on the database and USAGE on the schema. PUBLIC has both unless
 -- they were revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO validibot_maintenance;

@@ -21,7 +21,7 @@ from maintenance.database import dispose_engines
 from maintenance.schema import metadata
 from maintenance.settings import DRIVER, Settings
 from tests.support import crash_points
-from tests.support.distribution import GroupScheduling, arrange, mark
+from tests.support.distribution import GroupScheduling, arrange, lower_priority, mark
 from tests.support.docker_engine import (
     Containers,
     DockerEngine,
@@ -100,6 +100,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Watch what the test starts."""
+    if hasattr(item.config, "workerinput"):
+        lower_priority(item)
     _guard.watch(item)
     try:
         return (yield)

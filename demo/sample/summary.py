@@ -36,7 +36,7 @@ class SampleSummary:
     wrong_deadline: int
     """Past the stored deadline; once recomputed, it is in the future."""
     unknown_policy: int
-    """Past the stored deadline, under a policy that nobody knows: becomes do-not-store."""
+    """Past the stored deadline, under an unknown policy: becomes do-not-store."""
 
     purge_retries_due: int
     purge_retries_later: int

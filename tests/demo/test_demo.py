@@ -1,4 +1,4 @@
-"""The demo as somebody runs it: from the command line, in a folder of its own."""
+"""The demo as a user runs it: from the command line, in a folder of its own."""
 
 import os
 import re
@@ -24,7 +24,7 @@ STOP_SECONDS = 20
 SERVED = "The schedules are being served"
 FIRST_RUN = "$ prefect deployment run"
 
-# What may be set in the shell of somebody who tries the demo, and must not reach it.
+# What may be set in the shell of a user who tries the demo, and must not reach it.
 FOREIGN = {
     "PREFECT_API_URL": "http://127.0.0.1:1/api",
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://nobody@127.0.0.1:1/none",
@@ -139,7 +139,8 @@ def test_once_purges_what_is_expired_leaves_the_rest_and_leaves_no_process(
     assert (
         output.count("/runs/flow-run/") == output.count("  report: http://127.0.0.1:") == len(RUNS)
     )
-    assert re.search(r"^Prefect's UI: http://127\.0\.0\.1:\d+$", output, re.MULTILINE)
+    with_login = r"^Prefect's UI: http://127\.0\.0\.1:\d+ \(log in with demo:[0-9a-f]{32}\)$"
+    assert re.search(with_login, output, re.MULTILINE)
     if datetime.now(UTC).hour == begun.hour:  # else the scheduled purge may have been faster
         assert output.count("Completed") == len(RUNS)
         found = re.search(r"Dry run: (\d+) selected", output)

@@ -1,6 +1,6 @@
 """The Prefect server's own database goes away while runs are at work, and comes back.
 
-Nobody does anything about it: runs go on, those that end or begin meanwhile say so later, and
+No manual step is needed: runs go on, those that end or begin meanwhile are recorded later, and
 afterwards schedules, requests and the rescue of crashed runs work as before.
 """
 
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.server,
     pytest.mark.slow,
     pytest.mark.timeout(400),
-    pytest.mark.xdist_group("timing"),
+    pytest.mark.timing,
 ]
 
 CLEAR = "clear-sessions"

@@ -34,8 +34,8 @@ QUIET_SECONDS = 4.0
 DOWN_SECONDS = (1.0, 6.0)
 LOOK_SECONDS = 2.0
 ANSWER_SECONDS = 3.0
-"""A server on SQLite that is busy may not answer for longer. Nobody has let it crash, but it is an
-outage."""
+"""A server on SQLite that is busy may not answer for longer. The test has not crashed it, but it
+is an outage."""
 STOP_SECONDS = 5.0
 
 
@@ -173,9 +173,8 @@ class Chaos:
         now = datetime.now(UTC)
         if now < self._looked + timedelta(seconds=LOOK_SECONDS):
             return
-        address = f"{self._prefect.client_settings['PREFECT_API_URL']}/flow_runs/count"
         with suppress(httpx.HTTPError):
-            httpx.post(address, json={}, timeout=ANSWER_SECONDS, trust_env=False).raise_for_status()
+            self._prefect.api.count_runs(ANSWER_SECONDS)
             if self._answered < self._looked:
                 self.struck.append(Struck(Crash.STANDSTILL, self._answered, now, frozenset()))
             self._answered = now
@@ -210,7 +209,7 @@ class Chaos:
         return True
 
     def _begun(self) -> set[str]:
-        """Return the runs that somebody has taken up, with a process or not yet."""
+        """Return the runs that a worker has taken up, with a process or not yet."""
         begun = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
         while True:
             with suppress(httpx.HTTPError):  # too busy to say

@@ -1,4 +1,4 @@
-"""The runs of a day, as the Prefect server tells of them, and which moments nobody served."""
+"""The runs of a day, as the Prefect server lists them, and scheduled moments without a run."""
 
 import time
 from collections import defaultdict
@@ -17,7 +17,7 @@ from tests.support.chaos_day import EVERY_SECONDS, Day
 from tests.support.prefect_server import ask, deployments
 
 REACTION = timedelta(seconds=15)
-"""After so long, nobody will start a crashed run again."""
+"""After so long, a crashed run is not started again."""
 POLL_SECONDS = 0.25
 LOOK_AHEAD = timedelta(seconds=float(PREFETCH_SECONDS) + 1)
 PAGE = 200
@@ -106,7 +106,7 @@ def not_served(
     late: timedelta,
     rescue: Callable[[Struck, Sequence[Struck]], timedelta],
 ) -> list[str]:
-    """Say which moments nobody served.
+    """Say which scheduled moments had no run.
 
     A moment is served when a run of its job completes then or within `late`; also when one does so
     just before, that was still going when the worker looked ahead. In an outage, the next moment at

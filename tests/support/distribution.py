@@ -2,8 +2,9 @@
 
 A marker that follows from a test's fixtures is set here, so that no test can lack it. In a parallel
 run every test belongs to a group, and the tests of a group run one after another in one worker
-process: by default those of a file, because they share its module's fixtures. Tests that share
-something outside of their process, or would disturb each other's timing, share a group, too.
+process: by default those of a file, because they share its module's fixtures. All tests that start
+Prefect servers are one group: they mostly wait, and have time limits, so they run one by one, while
+the other worker processes use the processors at a lower priority.
 
 The option `--dist loadgroup` of pytest-xdist 3.8 does nothing with pytest 9.2, hence a scheduler.
 """
@@ -24,17 +25,33 @@ MARK_OF_FIXTURE = {
     "docker_engine": "docker",
 }
 
-GROUP_OF_MARK = {"docker": "docker", "compose": "docker"}
-"""The clean-up of orphaned containers sees, and removes, the containers of all tests."""
+SERVERS = "servers"
+CONTAINERS = "containers"
+GROUP_OF_MARK = {
+    "docker": CONTAINERS,
+    "compose": CONTAINERS,
+    "server": SERVERS,
+    "browser": SERVERS,
+    "system_postgres": SERVERS,
+}
+"""The first mark that applies decides.
 
-GROUP_OF_FIXTURE = {"deployed_server": "deployed", "prefect_server": "prefect"}
-"""Each of these servers is started once, in one worker process."""
+The clean-up of orphaned containers sees, and removes, the containers of all tests.
+"""
 
-LONGEST_FIRST = ("timing", "docker", "deployed", "tests/deployments/setup/test_apply.py")
-"""Groups that take minutes start first: at the end, all other workers would wait for them.
+LONGEST_FIRST = (
+    SERVERS,
+    CONTAINERS,
+    "tests/flows/test_database_restart.py",
+    "tests/flows/test_wrong_storage.py",
+)
+"""Groups that take long start first: at the end, all other workers would wait for them.
 
 The others follow in the order in which they are collected.
 """
+
+LOWER_PRIORITY = 10
+"""Added to the niceness of a worker process for tests that start no Prefect server."""
 
 GROUPS = "groups.json"
 
@@ -61,16 +78,13 @@ def group_of(item: pytest.Item) -> str:
     for name, group in GROUP_OF_MARK.items():
         if item.get_closest_marker(name):
             return group
-    for name, group in GROUP_OF_FIXTURE.items():
-        if name in fixtures_of(item):
-            return group
     return item.nodeid.partition("::")[0]
 
 
 def arrange(items: list[pytest.Item], folder: Path) -> None:
     """Sort the tests of a worker process by group, and leave a note of the groups in a folder."""
     groups = {item.nodeid: group_of(item) for item in items}
-    items.sort(key=lambda item: rank(groups[item.nodeid]))
+    items.sort(key=lambda item: (rank(groups[item.nodeid]), not item.get_closest_marker("timing")))
     # All worker processes write the same.
     note = folder / f"{GROUPS}.{os.getpid()}"
     note.write_text(json.dumps(groups))
@@ -80,6 +94,12 @@ def arrange(items: list[pytest.Item], folder: Path) -> None:
 def rank(group: str) -> int:
     """Return the place of a group in the order in which they start."""
     return LONGEST_FIRST.index(group) if group in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+def lower_priority(item: pytest.Item) -> None:
+    """Let this worker process yield to tests with time limits, once and for all its other tests."""
+    if group_of(item) != SERVERS and os.nice(0) < LOWER_PRIORITY:
+        os.nice(LOWER_PRIORITY)
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

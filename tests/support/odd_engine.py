@@ -136,6 +136,6 @@ def silent() -> Iterator[str]:
 
 
 def closed_port() -> str:
-    """Return an address where nobody listens."""
+    """Return an address without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"tcp://127.0.0.1:{listener.getsockname()[1]}"

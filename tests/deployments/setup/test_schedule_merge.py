@@ -146,7 +146,7 @@ def test_a_crash_before_the_record_is_written_is_healed_by_the_next_apply() -> N
     assert merge([live(X)], APPLIED, {"s": B}).update == {}
 
 
-def test_an_empty_time_zone_is_utc_and_other_kinds_of_schedules_are_nobodys_default() -> None:
+def test_an_empty_time_zone_is_utc_and_other_kinds_of_schedules_are_no_default() -> None:
     def served(schedule: CronSchedule | IntervalSchedule) -> Live:
         return to_live(DeploymentSchedule(id=ONE, slug="s", schedule=schedule, active=True))
 
