@@ -31,6 +31,7 @@ metadata = MetaData()
 """All tables of all known versions."""
 
 SINCE = "since"
+UNTIL = "until"
 REFERS_TO = "refers to"
 
 T = TypeVar("T")
@@ -49,6 +50,12 @@ OLDEST, NEWEST = Version.V0_14, Version.V0_16
 def since(version: Version, column: Column[T]) -> Column[T]:
     """Mark a column that older versions do not have (`maintenance/schema/versions.py`)."""
     column.info[SINCE] = version
+    return column
+
+
+def until(version: Version, column: Column[T]) -> Column[T]:
+    """Mark a column that a version and newer ones do not have."""
+    column.info[UNTIL] = version
     return column
 
 

@@ -1,7 +1,7 @@
 """Which tables and columns exist in which version of Validibot.
 
-The one source of it are the marks in the table definitions (`since`). What is not marked exists in
-every known version. A job uses what is marked only in a database that has it.
+The one source of it are the marks in the table definitions (`since`, `until`). What is not marked
+exists in every known version. A job uses what is marked only in a database that has it.
 """
 
 from functools import cache
@@ -9,7 +9,7 @@ from functools import cache
 from sqlalchemy import CheckConstraint, Column, Connection, Engine, MetaData, Table, text
 
 from maintenance.schema import metadata
-from maintenance.schema.base import NEWEST, OLDEST, SINCE, Version
+from maintenance.schema.base import NEWEST, OLDEST, SINCE, UNTIL, Version
 
 ANY_PRESENT = text(
     "SELECT EXISTS (SELECT 1"
@@ -17,6 +17,10 @@ ANY_PRESENT = text(
     " JOIN pg_attribute a ON a.attrelid = to_regclass(quote_ident(w.table_name))"
     " AND a.attname = w.column_name AND NOT a.attisdropped)"
 )
+
+
+ENDLESS = "9"
+"""Greater than every version."""
 
 
 def since(item: Table | Column[object] | CheckConstraint) -> Version:
@@ -32,7 +36,12 @@ def exists_in(version: Version, table: str, column: str | None = None) -> bool:
         return True
     if column is None or column not in known.columns:
         return since(known) <= version
-    return max(since(known), since(known.columns[column])) <= version
+    return since(known) <= version and _has(version, known.columns[column])
+
+
+def _has(version: Version, column: Column[object]) -> bool:
+    end: str = column.info.get(UNTIL, ENDLESS)
+    return since(column) <= version < end
 
 
 def metadata_of(version: Version) -> MetaData:
@@ -44,7 +53,7 @@ def metadata_of(version: Version) -> MetaData:
         made = table.to_metadata(tables)
         for column in made.columns:
             # A "system" column is not created; nothing but a check refers to one of these.
-            column.system = since(column) > version
+            column.system = not _has(version, column)
         for check in [one for one in made.constraints if isinstance(one, CheckConstraint)]:
             if since(check) > version:
                 made.constraints.discard(check)

@@ -32,6 +32,8 @@ def test_a_database_without_a_difference_is_recognized(
         f"DROP TABLE {CONTINUATION}",
         f"ALTER TABLE {RECEIPT} DROP delivery_count, DROP last_error, DROP last_error_code,"
         " DROP processing_started_at, DROP processing_token",
+        "ALTER TABLE validations_validator ADD supported_data_formats varchar(32)[] NOT NULL,"
+        " ADD supported_file_types varchar(32)[] NOT NULL",
     )
     found = finding()
     assert (found.level, found.text) == ("ok", "the tables are those of Validibot 0.14")
@@ -115,6 +117,8 @@ def test_each_difference_is_named(
         "ALTER TABLE django_session ALTER expire_date SET DEFAULT now()",
         "ALTER TABLE workflows_workflow ALTER allowed_file_types TYPE varchar(32)[]",
         "CREATE INDEX ON validations_validationrun (error_category)",
+        # 0.15 still has it.
+        "ALTER TABLE validations_validator ADD supported_file_types varchar(32)[] NOT NULL",
     ],
 )
 def test_what_no_job_minds_is_no_difference(

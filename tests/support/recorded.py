@@ -25,9 +25,16 @@ class Recorded:
     name: str
     since: str = OLDEST
     only_read: bool = False
+    until: tuple[str, str] = ("", "")
+    """A version, and a line with the columns that it does not have any more."""
     columns: list[tuple[str, str]] = field(default_factory=list)
     constraints: list[tuple[str, str, str]] = field(default_factory=list)
     indexes: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def has(self, version: str, text: str) -> bool:
+        """Return whether a version still has a column."""
+        first, names = self.until
+        return not first or version < first or f"`{text.split(maxsplit=1)[0][1:-1]}`" not in names
 
     def type_of(self, column: str) -> str:
         """Return the type of a column."""
@@ -54,7 +61,9 @@ def _read(text: str, heading: str, *, only_read: bool) -> Iterator[Recorded]:
         table = Recorded(name, only_read=only_read)
         section = "columns"
         for line in body.splitlines():
-            if line.startswith("Since "):
+            if line.startswith("Until "):
+                table.until = (line[6:10], line)
+            elif line.startswith("Since "):
                 table.since = _since(line)
             elif line in ("Constraints:", "Indexes:"):
                 section = line[:-1].lower()
@@ -91,7 +100,9 @@ def statements(version: str) -> list[str]:
     made: list[str] = []
     keys: list[str] = []
     for table in tables:
-        columns = ", ".join(text for since, text in table.columns if since <= version)
+        columns = ", ".join(
+            text for since, text in table.columns if since <= version and table.has(version, text)
+        )
         made.append(f"CREATE TABLE {table.name} ({columns})")
         if table.only_read:
             made.append(f"ALTER TABLE {table.name} ADD PRIMARY KEY (id)")
