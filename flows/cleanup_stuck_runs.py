@@ -87,17 +87,17 @@ def _preview(run: Run) -> None:
     _warn(run)
 
 
-def _warn(run: Run) -> None:
-    run.warn(find_old_continuations(run.cutoff, run.options))
-    run.warn(find_runs_without_start(run.cutoff, run.options))
-
-
 def _work(run: Run) -> None:
     run.drain(time_out_stuck_runs)
     run.drain_secondary(follow_up_earlier_runs)
     run.drain_secondary(count_waiting_runs)
-    run.report.overdue = count_stuck_runs(run.cutoff, run.options)
+    run.report.overdue = run.observe(count_stuck_runs, run.cutoff, run.options)
     _warn(run)
+
+
+def _warn(run: Run) -> None:
+    run.warn(run.observe(find_old_continuations, run.cutoff, run.options) or [])
+    run.warn(run.observe(find_runs_without_start, run.cutoff, run.options) or [])
 
 
 JOB = Job(

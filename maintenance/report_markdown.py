@@ -24,7 +24,8 @@ def to_markdown(report: Report) -> str:
     parts.append(_table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies))
     if report.failures:
         listed = "\n".join(
-            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)}" for one in report.failures
+            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)} ({as_markdown(one.action)})"
+            for one in report.failures
         )
         more = f"\n\nThe first {MAX_FAILURES} of {report.failed:,}."
         parts.append("## Failures\n\n" + listed + (more if report.failed > MAX_FAILURES else ""))

@@ -1,9 +1,9 @@
 """Validibot's tables that the jobs use: SQLAlchemy Core, no ORM.
 
-`metadata.create_all(engine)` builds a database that behaves like a migrated Validibot: the same
+`create_tables` (`versions.py`) builds a database that behaves like a migrated Validibot: the same
 columns, nullability, checks, unique rules, deferred foreign keys and indexes, under their names.
 Foreign keys to tables that no job uses are left out. Tables and columns that only some versions of
-Validibot have are marked with the first one (`versions.py`).
+Validibot have are marked with it.
 """
 
 from maintenance.schema.application import (

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, func, null, select
 
 from maintenance.continuations import present_in
+from maintenance.report import NextAttempt
 from maintenance.schema import (
     artifacts,
     attempts,
@@ -39,6 +40,10 @@ class OutputItem:
     """The files of its artifacts."""
     error: str | None = None
     """Why its outputs were not purged."""
+    gone: str = ""
+    """What of its files has been deleted, for the case that its row is refused then."""
+    retry: NextAttempt | None = None
+    """Its next attempt, if that is recorded."""
 
     @property
     def bundles(self) -> list[Bundle]:
