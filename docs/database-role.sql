@@ -109,7 +109,7 @@ DO $$ BEGIN
 IF EXISTS (SELECT FROM pg_attribute
     WHERE attrelid = to_regclass('validations_validationruncontinuation') AND attname = 'callback_receipt_id') THEN
     GRANT
-        SELECT (callback_receipt_id, created, ctid, last_error, state, validation_run_id),
+        SELECT (callback_receipt_id, created, id, last_error, state, validation_run_id),
         UPDATE (callback_receipt_id, last_error)
         ON validations_validationruncontinuation TO validibot_maintenance;
 END IF;

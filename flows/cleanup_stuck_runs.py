@@ -96,8 +96,9 @@ def _work(run: Run) -> None:
 
 
 def _warn(run: Run) -> None:
-    run.warn(run.observe(find_old_continuations, run.cutoff, run.options) or [])
-    run.warn(run.observe(find_runs_without_start, run.cutoff, run.options) or [])
+    old = run.observe(find_old_continuations, run.cutoff, run.options)
+    undecided = run.observe(find_runs_without_start, run.cutoff, run.options)
+    run.warn([*(old or []), *(undecided or [])])
 
 
 JOB = Job(

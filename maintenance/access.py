@@ -156,7 +156,7 @@ CLEANUP_CALLBACK_RECEIPTS = Access(
     select={
         "validations_callbackreceipt": columns("ctid id received_at validation_run_id"),
         "validations_validationrun": columns("id status"),
-        "validations_validationruncontinuation": columns("ctid callback_receipt_id"),
+        "validations_validationruncontinuation": columns("id callback_receipt_id"),
     },
     update={
         "validations_callbackreceipt": columns("received_at"),

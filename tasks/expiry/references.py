@@ -19,7 +19,6 @@ from sqlalchemy import (
     Select,
     any_,
     func,
-    literal_column,
     null,
     select,
     update,
@@ -64,18 +63,18 @@ class Reference:
         Returns:
             The UPDATE; and a SELECT of the keys that locked rows name, and that must stay.
         """
-        place: ColumnElement[Any] = literal_column(f"{self.table}.ctid")
+        key = self.column.table.c.id
         unlocked = (
-            select(place.label("place"), self.column.label("key"))
+            select(key, self.column.label("names"))
             .where(self.names(ids))
             .with_for_update(of=self.column.table, skip_locked=True)
             .cte(f"unlocked_{self.table}")
         )
-        places = func.array(select(unlocked.c.place).scalar_subquery())
+        keys = func.array(select(unlocked.c.id).scalar_subquery())
         held = select(self.column).where(
-            self.names(ids), self.column.not_in(select(unlocked.c.key))
+            self.names(ids), self.column.not_in(select(unlocked.c.names))
         )
-        return self._free(place == any_(places)), held
+        return self._free(key == any_(keys)), held
 
     def _free(self, which: ColumnElement[bool]) -> CTE:
         statement = update(self.column.table).where(which).values({self.column: null()})
