@@ -12,12 +12,15 @@ from maintenance.schema import (
     artifacts,
     attempts,
     callback_receipts,
+    continuations,
     findings,
     input_traces,
     run_summaries,
     runs,
     step_runs,
 )
+from maintenance.schema.base import Version
+from maintenance.schema.versions import live_version
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from maintenance.storage.layout import Bundle
 from tasks.batching.arrays import any_uuid
@@ -32,7 +35,7 @@ BY_RUN = {
     run_summaries: run_summaries.c.run_id,
     **{
         table: table.c.validation_run_id
-        for table in (step_runs, findings, artifacts, callback_receipts)
+        for table in (step_runs, findings, artifacts, callback_receipts, continuations)
     },
 }
 """By which column a row belongs to a step or to a run."""
@@ -61,7 +64,8 @@ def find_runs(
     rows = connection.execute(select(runs.c.id, runs.c.org_id).where(scope))
     items = [RunItem(row.id, row.org_id, as_of) for row in rows]
     read_outputs(connection, items)
-    changes = run_changes(items, redact_traces=redact_traces)
+    version = live_version(connection)
+    changes = run_changes(items, redact_traces=redact_traces, version=version)
     owners = {step: item.id for item in items for step in item.step_ids}
     found = owners_of(connection, changes, owners)
     return [item.id for item in items if item.id in found]
@@ -84,11 +88,11 @@ def owners_of(connection: Connection, changes: Changes, owners: dict[int, UUID])
     return found
 
 
-def run_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> Changes:
+def run_changes(items: Sequence[OutputItem], *, redact_traces: bool, version: Version) -> Changes:
     """Return the changes that clear what the rows of purged runs hold; `modified` stays."""
     ids = any_uuid([item.id for item in items])
     own = RowUpdate(runs, runs.c.id == ids, {"error": "", "output_hash": ""})
-    return [*related_changes(items, redact_traces=redact_traces), own]
+    return [*related_changes(items, redact_traces=redact_traces, version=version), own]
 
 
 def clear_runs(purge: Purge, connection: Connection, items: Sequence[RunItem]) -> BatchResult:
@@ -98,7 +102,8 @@ def clear_runs(purge: Purge, connection: Connection, items: Sequence[RunItem]) -
     delete_named_files(purge.stores, items, result, purge.permit(connection))
     gone = [item for item in items if item.error is None]
     if gone:
-        changes = run_changes(gone, redact_traces=purge.redact_traces)
+        version = live_version(connection)
+        changes = run_changes(gone, redact_traces=purge.redact_traces, version=version)
         result.rows_by_table = apply_changes(connection, changes)
     result.done = len(gone)
     purge.stores.verify()
@@ -110,6 +115,7 @@ def preview_runs(purge: Purge, connection: Connection, items: Sequence[RunItem])
     result = BatchResult()
     read_outputs(connection, items)
     measure_named_files(purge.stores, items, result)
-    changes = run_changes(items, redact_traces=purge.redact_traces)
+    version = live_version(connection)
+    changes = run_changes(items, redact_traces=purge.redact_traces, version=version)
     result.rows_by_table = count_changes(connection, changes)
     return result

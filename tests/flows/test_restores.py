@@ -18,6 +18,7 @@ from maintenance.cli import main
 from maintenance.database import dispose_engines
 from maintenance.errors import RestoredDatabase
 from maintenance.grants import grants
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER, Settings
 from maintenance.storage.marker import MARKER
 from tests.conftest import memory
@@ -264,7 +265,7 @@ def connect(storage_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
 def made(url: URL, root: Path) -> Validibot:
     """A new application with work."""
     engine = create_engine(url.set(drivername=DRIVER))
-    schema.metadata.create_all(engine)
+    create_tables(engine)
     identify(engine)
     validibot = Validibot(engine, root)
     work(validibot)
