@@ -19,7 +19,7 @@ from tasks.batching.keyset import KeysetCursor
 from tasks.batching.scans import by_page
 from tasks.batching.slices import Slice, work_slice
 from tasks.purge.options import page_sizer
-from tasks.retrying import TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, TASK_OPTIONS
 from tasks.stuck.rows import ClaimedRun
 from tasks.stuck.runs import StuckOptions
 from tasks.stuck.selection import STUCK_BY_START, deferred_runs
@@ -52,7 +52,7 @@ def _count(engine: Engine, page: Select[Any]) -> tuple[Sequence[ClaimedRun], Bat
     return items, result
 
 
-@task(name="find old continuations", **TASK_OPTIONS)
+@task(name="find old continuations", **COUNT_OPTIONS)
 def find_old_continuations(cutoff: Cutoff, options: StuckOptions) -> list[str]:
     """Return a warning about continuations that Validibot does not finish, if there are any.
 

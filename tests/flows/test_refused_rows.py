@@ -26,6 +26,9 @@ from tests.support.validibot import DAY, NOW, Validibot
 pytestmark = pytest.mark.usefixtures("environment")
 
 ROWS = 9
+REFUSED = 150
+TRIED_ALONE = 2 * REFUSED - REFUSED // 50
+"""How often rows are tried when batches of 50 are halved down to single rows."""
 SUBMISSIONS, RUNS = schema.submissions.name, schema.runs.name
 Make = Callable[[Validibot], Any]
 
@@ -104,13 +107,13 @@ def test_10_7_when_every_row_is_refused_the_run_tries_few_of_them_and_ends(
     tried = "nextval('tries')"
     with database.begin() as connection:
         connection.execute(text("CREATE SEQUENCE tries"))
-    for _ in range(150):
+    for _ in range(REFUSED):
         make(validibot)
     refuse(database, table, f"PERFORM {tried}; INSERT INTO audit VALUES (1)")
     with pytest.raises(DatabaseError, match=r"rows in a row and accepted none.*UndefinedTable"):
         run(flow, as_of=NOW, batch_size=50)
     with database.connect() as connection:
-        assert connection.execute(text("SELECT last_value FROM tries")).scalar_one() < 150
+        assert connection.execute(text("SELECT last_value FROM tries")).scalar_one() < TRIED_ALONE
     assert not validibot.purged()
 
 
