@@ -11,13 +11,36 @@
 -- \password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database and USAGE on the schema. PUBLIC has both unless
--- they were revoked; then:
+-- The role also needs CONNECT on the database. PUBLIC has it unless it was revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO validibot_maintenance;
---     GRANT USAGE ON SCHEMA public TO validibot_maintenance;
 --
+-- If Validibot's tables are in another schema than public, it needs USAGE on that one.
 -- Read this file again after an update: granting a right twice does no harm.
+
+-- Everybody has it, unless the schema was made anew, as a restore does.
+DO $$ BEGIN
+IF to_regnamespace('public') IS NOT NULL THEN
+    GRANT USAGE ON SCHEMA public TO validibot_maintenance;
+END IF;
+END $$;
+
+-- Celery Beat's tables, where they exist: to notice that Beat is still at work.
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_periodictask') IS NOT NULL THEN
+    GRANT SELECT (args, crontab_id, description, enabled, expires, id, interval_id, kwargs, last_run_at, name, one_off, start_time, task) ON django_celery_beat_periodictask TO validibot_maintenance;
+END IF;
+END $$;
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_crontabschedule') IS NOT NULL THEN
+    GRANT SELECT (day_of_month, day_of_week, hour, id, minute, month_of_year, timezone) ON django_celery_beat_crontabschedule TO validibot_maintenance;
+END IF;
+END $$;
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_intervalschedule') IS NOT NULL THEN
+    GRANT SELECT (every, id, period) ON django_celery_beat_intervalschedule TO validibot_maintenance;
+END IF;
+END $$;
 
 GRANT
     SELECT (ctid, expires_at),

@@ -1,7 +1,8 @@
 """`python -m maintenance`: checks and reports on this project's set-up (SPEC 9).
 
 check: is everything there that the jobs need? status: when did each job run, and what is overdue?
-import-beat-schedules: apply the schedules of Celery Beat to the deployments.
+import-beat-schedules: apply the schedules of Celery Beat to the deployments, and with --take-over
+disable its tasks.
 
 This is the one module of the package that imports from the layers above; no module imports it.
 """
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 from deployments.monitoring.preflight import deployment_checks
 from deployments.monitoring.status import as_json, as_table, read_status
 from deployments.setup.beat_import import import_schedules
+from maintenance.checks.beat import BEAT, beat_check
 from maintenance.checks.database import DATABASE, GRANTS, INDEXES, TABLES, database_check
 from maintenance.checks.engine import ENGINE, engine_check
 from maintenance.checks.finding import (
@@ -61,10 +63,13 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
         current = settings()
     except SettingsError as problem:
         action = "docs/operating.md has all variables"
-        names = (DATABASE, TABLES, GRANTS, INDEXES, STORAGE, ENGINE)
+        names = (DATABASE, TABLES, GRANTS, INDEXES, BEAT, STORAGE, ENGINE)
         found = error(SETTINGS, one_line(str(problem)), action)
         return [found, *not_checked(names, "the settings are wrong")], []
-    checks = [database_check(current), *storage_checks(current), engine_check(current)]
+    checks = [
+        *(database_check(current), beat_check(current)),
+        *(*storage_checks(current), engine_check(current)),
+    ]
     target = current.deployment_target or "not set"
     found = ok(
         SETTINGS, f"storage is {current.data_storage_backend}, DEPLOYMENT_TARGET is {target}"
@@ -95,11 +100,17 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    done = import_schedules(dry_run=options.dry_run)
-    made = "Would change" if options.dry_run else "Changed"
-    parts = ((made, done.changes.made), ("As in Beat already", done.changes.kept))
-    for title, lines in (*parts, ("Left", done.left), ("Not deployed", done.missing)):
-        if lines or title == made:
+    done = import_schedules(dry_run=options.dry_run, take_over=options.take_over)
+    made, disabled = "Changed", "Disabled in Beat"
+    if options.dry_run:
+        made, disabled = "Would change", "Would disable in Beat"
+    parts = [
+        *((made, done.changes.made), ("As in Beat already", done.changes.kept)),
+        *(("Left", done.left), ("Not deployed", done.missing)),
+        *([] if done.disabled is None else [(disabled, done.disabled)]),
+    ]
+    for title, lines in parts:
+        if lines or title in {made, disabled}:
             print("\n".join((f"{title}:", *(f"  {line}" for line in lines or ["nothing"]))))
     if done.missing:
         print("python -m maintenance: run `python -m deployments` first", file=sys.stderr)
@@ -155,6 +166,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "import-beat-schedules", help="apply the schedules that were edited in Celery Beat"
     )
     beat.add_argument("--dry-run", action="store_true", help="only report what would be done")
+    beat.add_argument(
+        "--take-over",
+        action="store_true",
+        help="then disable in Beat's table the tasks that the jobs replace",
+    )
     beat.set_defaults(command=_import)
     storage = commands.add_parser("storage", help="say which storage is the application's")
     actions = storage.add_subparsers(required=True, metavar="ACTION")

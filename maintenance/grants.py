@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from maintenance.access import ACCESS, Access, Columns
+from maintenance.beat.tables import grant_reading
 
 ROLE = "validibot_maintenance"
 
@@ -28,13 +29,21 @@ HEADER = f"""\
 -- \\password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database and USAGE on the schema. PUBLIC has both unless
--- they were revoked; then:
+-- The role also needs CONNECT on the database. PUBLIC has it unless it was revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO {ROLE};
---     GRANT USAGE ON SCHEMA public TO {ROLE};
 --
+-- If Validibot's tables are in another schema than public, it needs USAGE on that one.
 -- Read this file again after an update: granting a right twice does no harm.
+"""
+
+USAGE = f"""\
+-- Everybody has it, unless the schema was made anew, as a restore does.
+DO $$ BEGIN
+IF to_regnamespace('public') IS NOT NULL THEN
+    GRANT USAGE ON SCHEMA public TO {ROLE};
+END IF;
+END $$;
 """
 
 
@@ -69,7 +78,8 @@ def grants(role: str, jobs: Iterable[str]) -> str:
 
 def document() -> str:
     """Return the text of docs/database-role.sql."""
-    return f"{HEADER}\n{grants(ROLE, ACCESS)}"
+    parts = (HEADER, USAGE, grant_reading(ROLE), grants(ROLE, ACCESS))
+    return "\n".join(parts)
 
 
 def _columns(table: str, parts: Iterable[Columns]) -> list[str]:
