@@ -7,6 +7,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
 
 from deployments.client import ServerUnavailable, address, server
+from deployments.due import never_due
 from deployments.monitoring.job_state import (
     NO_SCHEDULE,
     JobState,
@@ -130,6 +131,9 @@ def _schedule(name: str, job: JobState) -> Finding:
         )
     if job.paused:
         return warning(name, f"{job.schedule}, paused", f"when the pause is over: {_resume(job)}")
+    if any(never_due(one.schedule) for one in job.active):
+        action = "edit or pause it: while it is active, the server makes no runs of this deployment"
+        return error(name, job.schedule, action)
     if job.next_run is None and _edited_lately(job):
         return warning(name, f"{job.schedule}, edited just now", "its runs come within a minute")
     if job.next_run is None:
