@@ -100,7 +100,13 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    done = import_schedules(dry_run=options.dry_run, take_over=options.take_over)
+    if options.keep_schedules and not options.take_over:
+        raise MaintenanceError("--keep-schedules belongs to --take-over: nothing was to be done")
+    done = import_schedules(
+        dry_run=options.dry_run,
+        take_over=options.take_over,
+        keep_schedules=options.keep_schedules,
+    )
     made, disabled = "Changed", "Disabled in Beat"
     if options.dry_run:
         made, disabled = "Would change", "Would disable in Beat"
@@ -170,6 +176,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--take-over",
         action="store_true",
         help="then disable in Beat's table the tasks that the jobs replace",
+    )
+    beat.add_argument(
+        "--keep-schedules",
+        action="store_true",
+        help="with --take-over: import nothing, as after a restore of Validibot's database",
     )
     beat.set_defaults(command=_import)
     storage = commands.add_parser("storage", help="say which storage is the application's")

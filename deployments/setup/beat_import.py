@@ -43,13 +43,16 @@ class Imported:
     """Tasks that were disabled in Beat; None if that was not asked for, or not done."""
 
 
-def import_schedules(*, dry_run: bool, take_over: bool = False) -> Imported:
+def import_schedules(
+    *, dry_run: bool, take_over: bool = False, keep_schedules: bool = False
+) -> Imported:
     """Read Beat's tasks and apply them to the deployments.
 
     Args:
         dry_run: Only return what would be done.
         take_over: Then disable in Beat the tasks that the jobs replace. Nothing is disabled while
             a deployment is missing.
+        keep_schedules: Leave the schedules of the deployments as they are, and only take over.
 
     Raises:
         MaintenanceError: Beat's tables cannot be read, or with `take_over` not be changed; the
@@ -62,12 +65,8 @@ def import_schedules(*, dry_run: bool, take_over: bool = False) -> Imported:
         if take_over:
             to_take_over(connection)
     done = Imported(Changes(dry_run))
-    done.left += [
-        f"task {one.name!r} ({one.task}) is none of the jobs" for one in tasks if one.job is None
-    ]
-    with server() as client:
-        for job in REPLACED:
-            _import_job(client, job, [one for one in tasks if one.job == job], done)
+    if not keep_schedules:
+        _import_all(tasks, done)
     if take_over and not done.missing:
         with transaction(engine, read_only=dry_run) as connection:
             chosen = to_take_over(connection)
@@ -75,6 +74,15 @@ def import_schedules(*, dry_run: bool, take_over: bool = False) -> Imported:
                 disable(connection, chosen)
         done.disabled = [f"task {one.name!r} ({one.task})" for one in chosen]
     return done
+
+
+def _import_all(tasks: Sequence[BeatTask], done: Imported) -> None:
+    done.left += [
+        f"task {one.name!r} ({one.task}) is none of the jobs" for one in tasks if one.job is None
+    ]
+    with server() as client:
+        for job in REPLACED:
+            _import_job(client, job, [one for one in tasks if one.job == job], done)
 
 
 def _import_job(

@@ -15,8 +15,8 @@ DISABLE = text(
     "UPDATE django_celery_beat_periodictask SET enabled = false, last_run_at = NULL,"
     " expires = least(expires, now()), expire_seconds = NULL, date_changed = now(),"
     " description = CASE WHEN position(:taken_over IN description) > 0 THEN description"
-    "  ELSE :taken_over || CASE WHEN enabled THEN ' (was enabled). ' ELSE ' (was disabled). ' END"
-    "   || description END"
+    "  ELSE :taken_over || CASE WHEN enabled AND coalesce(expires > now(), true)"
+    "   THEN ' (was enabled). ' ELSE ' (was disabled). ' END || description END"
     " WHERE id IN :ids"
 ).bindparams(bindparam("ids", expanding=True))
 

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Engine
 
 from demo.embedded import EmbeddedServer
 from deployments.monitoring.beat import beat_problems
@@ -23,12 +21,11 @@ from maintenance.beat.windows import never_due, windows_between
 from maintenance.checks.beat import BEAT, beat_check
 from maintenance.checks.finding import Finding, carry_out
 from maintenance.cli import find
-from maintenance.database import dispose_engines
 from maintenance.grants import ROLE, document
 from maintenance.report import StopReason
 from maintenance.report_markdown import to_markdown
 from maintenance.settings import Settings
-from tests.support.beat import Beat
+from tests.support.beat import Beat, documented_role, run_as_written
 from tests.support.runs import run
 from tests.support.validibot import DAY, TICK, Validibot
 
@@ -48,18 +45,10 @@ def limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Settings]:
     """The settings of the documented role, which has no privileges yet."""
-    admin_url = server.url("postgres").render_as_string(hide_password=False)
-    with psycopg.connect(admin_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
-        url = database_url.set(username=ROLE, drivername="postgresql")
-        monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
+    with documented_role(server.url("postgres"), database_url) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
         settings_module.settings.cache_clear()
         yield settings_module.settings()
-        dispose_engines()
-        database = database_url.set(drivername="postgresql")
-        with psycopg.connect(database.render_as_string(hide_password=False)) as connection:
-            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(ROLE)))
-        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(ROLE)))
 
 
 def now() -> datetime:
@@ -205,7 +194,7 @@ def test_10_13_a_role_without_the_right_gets_a_warning(
     beat: Beat, limited: Settings, validibot: Validibot
 ) -> None:
     beat.own_tasks(last_run_at=now())
-    grant(validibot, document().replace(grant_reading(ROLE), ""))
+    run_as_written(beat.engine, document().replace(grant_reading(ROLE), ""))
     report = run(JOBS["clear-sessions"].flow)
     assert report.stopped_because is StopReason.DRAINED
     assert report.errors == []
@@ -219,14 +208,14 @@ def test_10_13_the_documented_role_may_read_beats_tables(
     beat: Beat, limited: Settings, validibot: Validibot
 ) -> None:
     beat.own_tasks(last_run_at=now())
-    grant(validibot, document())
+    run_as_written(beat.engine, document())
     assert len(active(limited)) == 8
 
 
 def test_the_documented_role_needs_no_tables_of_beat(
     limited: Settings, validibot: Validibot
 ) -> None:
-    grant(validibot, document())
+    run_as_written(validibot.engine, document())
     assert not find_keeper(limited, "test").present
 
 
@@ -275,8 +264,3 @@ def test_a_line_that_no_date_matches_is_recognized(line: str, never: bool) -> No
 def test_an_interval_is_shown_with_its_length(interval: timedelta, expected: str) -> None:
     assert describe(interval) == expected
     assert BeatTask(1, "n", "t", None, interval).when == expected
-
-
-def grant(validibot: Validibot, statements: str) -> None:
-    with validibot.engine.begin() as connection:
-        connection.execute(text(statements.replace(":", "\\:")))

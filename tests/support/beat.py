@@ -1,9 +1,16 @@
 """Celery Beat's tables in the application's database, with rows as Validibot makes them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, text
+import psycopg
+from psycopg import sql
+from sqlalchemy import URL, Engine, text
+
+from maintenance.database import dispose_engines
+from maintenance.grants import ROLE
 
 TABLES = """
 CREATE TABLE django_celery_beat_crontabschedule (
@@ -37,6 +44,29 @@ NAMES: dict[str, str | int] = {
     "Clear Sessions": "0 2 * * *",
 }
 """Validibot's own eight tasks: their cron lines, or their intervals in minutes."""
+
+
+def run_as_written(engine: Engine, statements: str) -> None:
+    """Run statements as psql does, without parameters."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statements.replace("%", "%%"))
+
+
+@contextmanager
+def documented_role(server: URL, database: URL) -> Iterator[str]:
+    """Make the role of docs/database-role.sql without privileges; yield the address for it."""
+    name = sql.Identifier(ROLE)
+    with psycopg.connect(_address(server), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+        yield _address(database.set(username=ROLE))
+        dispose_engines()
+        with psycopg.connect(_address(database)) as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(name))
+        admin.execute(sql.SQL("DROP ROLE {}").format(name))
+
+
+def _address(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 class Beat:

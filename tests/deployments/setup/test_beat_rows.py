@@ -263,3 +263,17 @@ def test_10_13_nothing_is_disabled_while_a_deployment_is_missing(
     assert "Disabled in Beat" not in said
     assert {enabled for (enabled,) in beat.rows("enabled").values()} == {True}
     assert deploy([]) == 0
+
+
+def test_10_13_after_a_restore_the_schedules_here_can_be_kept(
+    usual: dict[str, Any], restored: PrefectServer, beat: Beat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beat.own_tasks()
+    edit_schedule(restored, "clear-sessions", {"schedule": {"cron": "7 7 * * *"}})
+    edited = schedules(restored)
+    assert main(["import-beat-schedules", "--keep-schedules"]) == 1
+    assert "--keep-schedules belongs to --take-over" in capsys.readouterr().err
+    said = imported(capsys, "--take-over", "--keep-schedules")
+    assert said.startswith("Changed:\n  nothing\nDisabled in Beat:\n  task 'Cleanup")
+    assert {enabled for (enabled,) in beat.rows("enabled").values()} == {False}
+    assert schedules(restored) == edited != usual
