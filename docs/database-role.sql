@@ -62,7 +62,7 @@ GRANT
     DELETE
     ON submissions_purgeretry TO validibot_maintenance;
 GRANT
-    SELECT (checksum_sha256, content_purged_at, created, ctid, expires_at, id, input_file, name, retention_policy),
+    SELECT (checksum_sha256, content_purged_at, created, expires_at, id, input_file, name, retention_policy),
     UPDATE (content, content_purged_at, expires_at, input_file, metadata, modified, name, original_filename, retention_policy)
     ON submissions_submission TO validibot_maintenance;
 GRANT
@@ -96,7 +96,7 @@ GRANT
     DELETE
     ON validations_validationfinding TO validibot_maintenance;
 GRANT
-    SELECT (created, ctid, definition_released_at, duration_ms, ended_at, error, error_category, id, modified, org_id, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description, started_at, status, submission_id, user_id, workflow_id),
+    SELECT (created, definition_released_at, duration_ms, ended_at, error, error_category, id, modified, org_id, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description, started_at, status, submission_id, user_id, workflow_id),
     UPDATE (definition_released_at, duration_ms, ended_at, error, error_category, modified, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description, status)
     ON validations_validationrun TO validibot_maintenance;
 GRANT

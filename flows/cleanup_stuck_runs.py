@@ -79,14 +79,19 @@ def cleanup_stuck_runs(
 def _preview(run: Run) -> None:
     run.drain(preview_stuck_runs)
     run.drain_secondary(preview_earlier_runs)
-    run.warn(find_runs_without_start(run.cutoff, run.options))
+    _warn_of_runs_without_start(run)
 
 
 def _work(run: Run) -> None:
     run.drain(time_out_stuck_runs)
     run.drain_secondary(follow_up_earlier_runs)
-    run.report.overdue = count_stuck_runs(run.cutoff, run.options)
-    run.warn(find_runs_without_start(run.cutoff, run.options))
+    run.report.overdue = run.observe(count_stuck_runs, run.cutoff, run.options)
+    _warn_of_runs_without_start(run)
+
+
+def _warn_of_runs_without_start(run: Run) -> None:
+    warnings = run.observe(find_runs_without_start, run.cutoff, run.options)
+    run.warn(warnings or [])
 
 
 JOB = Job(

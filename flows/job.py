@@ -7,11 +7,14 @@ from typing import Any
 
 from prefect import Flow
 
+from flows.run import safe_log
 from maintenance.budget import Budget
 from maintenance.cutoff import Cutoff
 from maintenance.expiring import ExpiringTable
 from maintenance.report import Overdue
 from maintenance.settings import settings
+
+safe_log.install()
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Job:
         flow: the Prefect flow.
         schedule: the cron line of the default schedule, in UTC.
         time_budget: how long a run may work, unless a parameter or a setting says otherwise.
+        time_limit: when a run stops after its current batch, whatever its time budget is. Five
+            minutes later its process is killed.
         count_overdue: counts the backlog at a cutoff, given the job's name. It returns None when
             the job has nothing to work on in this deployment.
         due_after: time from the moment that the age of an overdue item is counted from, until the
@@ -34,6 +39,7 @@ class Job:
     time_budget: timedelta
     count_overdue: Callable[[Cutoff, str], Overdue | None]
     due_after: timedelta | None = timedelta(0)
+    time_limit: timedelta = timedelta(minutes=25)
     expiring: ExpiringTable | None = None
 
     @property
@@ -54,4 +60,8 @@ class Job:
             seconds: the time budget; None for the setting, or without one the job's own.
             max_batches: the most batches; None for no limit.
         """
-        return Budget(seconds or settings().time_budget(self.time_budget), max_batches)
+        return Budget(
+            seconds or settings().time_budget(self.time_budget),
+            max_batches,
+            limit_seconds=self.time_limit.total_seconds(),
+        )

@@ -81,7 +81,9 @@ def _work(run: Run) -> None:
     _discover(run)
     run.drain(purge_queued)
     run.drain(purge_queued)  # again, for rows that were locked in the first pass
-    run.report.overdue, run.report.alerts = count_queued(run.cutoff, run.options)
+    counted = run.observe(count_queued, run.cutoff, run.options)
+    if counted is not None:
+        run.report.overdue, run.report.alerts = counted
 
 
 def _discover(run: Run) -> None:
@@ -98,5 +100,6 @@ JOB = Job(
     process_purge_retries,
     schedule="*/5 * * * *",
     time_budget=timedelta(minutes=4),
+    time_limit=timedelta(minutes=8),
     count_overdue=overdue_queue,
 )

@@ -81,7 +81,7 @@ def _work(run: Run) -> None:
     run.drain(purge_outputs)
     if found is not None:
         run.drain(purge_undated_outputs, replace(run.options, candidates=found))
-    run.report.overdue = count_overdue_outputs(run.cutoff, run.options)
+    run.report.overdue = run.observe(count_overdue_outputs, run.cutoff, run.options)
     if has_server():  # the counts of earlier runs are kept there
         run.report.alerts = count_failures(run.job, run.report.failed_items)
 

@@ -83,7 +83,7 @@ def _work(run: Run) -> None:
     run.drain_secondary(repair_undated)
     run.drain(purge_submissions)
     run.drain(purge_submissions)  # again, for rows that were locked in the first pass
-    run.report.overdue = count_overdue(run.cutoff, run.options)
+    run.report.overdue = run.observe(count_overdue, run.cutoff, run.options)
 
 
 JOB = Job(

@@ -15,8 +15,9 @@ Columns = Mapping[str, tuple[str, ...]]
 class Access:
     """The columns that a job selects, updates and inserts, and the tables it deletes from.
 
-    `ctid`, a row's physical location, needs a SELECT grant of its own. A table that is only locked
-    (FOR UPDATE) is among the updated ones, because PostgreSQL requires UPDATE on it.
+    `ctid`, a row's physical location, needs a SELECT grant of its own: only deletes by age read
+    it. A table that is only locked (FOR UPDATE) is among the updated ones, because PostgreSQL
+    requires UPDATE on it.
     """
 
     select: Columns
@@ -45,7 +46,7 @@ SUBMISSION_DEADLINE = columns("id created retention_policy expires_at content_pu
 
 PURGE_SUBMISSIONS = Access(
     select={
-        "submissions_submission": columns("ctid input_file", SUBMISSION_DEADLINE),
+        "submissions_submission": columns("input_file", SUBMISSION_DEADLINE),
         "submissions_submissioninputfile": columns("id submission_id input_file file_purged_at"),
         "submissions_purgeretry": PURGE_RETRY,
         "validations_validationrun": columns(
@@ -87,7 +88,7 @@ ATTEMPT_OUTPUT = columns(
 PURGE_OUTPUTS = Access(
     select={
         "validations_validationrun": columns(
-            "ctid id status started_at ended_at org_id submission_id output_retention_policy"
+            "id status started_at ended_at org_id submission_id output_retention_policy"
             " output_expires_at output_purged_at"
         ),
         "validations_artifact": columns("id validation_run_id file"),

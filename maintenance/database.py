@@ -93,9 +93,23 @@ def connect_arguments(settings: Settings, name: str) -> dict[str, object]:
         "client_encoding": "UTF8",
         # A pooler may have another session for the next execution; a migration may come between.
         "prepare_threshold": None,
+        **_session_kind(settings),
         # Half a minute without an answer to a packet ends the connection.
         "tcp_user_timeout": 30_000,
     }
+
+
+def _session_kind(settings: Settings) -> dict[str, object]:
+    """Return which kind of server to choose unless the address does, whatever the environment says.
+
+    Of several hosts the primary is wanted. A single one is taken whatever it is: the guard says
+    more clearly than the client library what is wrong with a standby.
+    """
+    if "target_session_attrs" in settings.url.query:
+        return {}
+    hosts = settings.url.query.get("host", "")
+    several = isinstance(hosts, tuple) or "," in f"{hosts}{settings.url.host or ''}"
+    return {"target_session_attrs": "primary" if several else "any"}
 
 
 def dispose_engines() -> None:

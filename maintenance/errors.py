@@ -80,4 +80,7 @@ class StatementTimeout(TransientDatabaseError):
 
 
 class RowRefused(DatabaseError):
-    """The database refused a row (a constraint, a trigger): that row's failure, not the run's."""
+    """The database refused a row (a constraint, a trigger): that row's failure, not the run's.
+
+    Which errors are a row's is said in `maintenance.transient`.
+    """

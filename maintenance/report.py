@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
 
 from maintenance.outside_text import OneLine, one_line
 
@@ -25,24 +25,53 @@ MAX_FAILED_ITEMS = 1_000
 FINGERPRINT_MODULUS = 2**128
 
 
+COUNTS = ("selected", "done", "failed", "deferred", "skipped", "refused", "batches")
+
+
 class StopReason(StrEnum):
     """Why a run ended."""
 
     DRAINED = "drained"
     TIME_BUDGET = "time_budget"
+    TIME_LIMIT = "time_limit"
     MAX_BATCHES = "max_batches"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     ERROR = "error"
 
 
+class NextAttempt(BaseModel):
+    """What the database has recorded of a failed item's attempts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempts: int
+    due: datetime
+    """When the item is tried again."""
+
+
 class Failure(BaseModel):
-    """One item that failed, and why."""
+    """One item that failed: why, how often it was tried, and what to do (SPEC 10.15).
+
+    Without `retry` no attempts are counted, and each run of the job tries the item.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     item: OneLine
     cause: OneLine
+    retry: NextAttempt | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def action(self) -> str:
+        """What an operator has to do."""
+        if self.retry is None:
+            return "correct the cause; the next run of the job tries it again"
+        return (
+            f"correct the cause; tried {self.retry.attempts:,} times so far, the next attempt is"
+            f" after {self.retry.due:%Y-%m-%d %H:%M:%S} UTC"
+        )
 
 
 class BatchResult(BaseModel):
@@ -59,6 +88,8 @@ class BatchResult(BaseModel):
     failed: int = 0
     deferred: int = 0
     skipped: int = 0
+    refused: int = Field(default=0, exclude=True)
+    """Failed items that the database refused, or that exceeded the statement time-out."""
     rows_by_table: Counter[str] = Field(default_factory=Counter)
     repaired: Counter[str] = Field(default_factory=Counter)
     unknown_policies: Counter[str] = Field(default_factory=Counter)
@@ -84,11 +115,11 @@ class BatchResult(BaseModel):
         fingerprint = f"{sum(ids) % FINGERPRINT_MODULUS:032x}" if ids else None
         return BatchResult(selected=len(ids), fingerprint=fingerprint)
 
-    def fail(self, item: str, cause: str) -> None:
-        """Record one item's failure."""
+    def fail(self, item: str, cause: str, retry: NextAttempt | None = None) -> None:
+        """Record one item's failure, and its next attempt if that is recorded."""
         self.failed += 1
         if len(self.failures) < MAX_FAILURES:
-            self.failures.append(Failure(item=item, cause=cause))
+            self.failures.append(Failure(item=item, cause=cause, retry=retry))
         if len(self.failed_items) < MAX_FAILED_ITEMS:
             self.failed_items[one_line(item)] = one_line(cause)
 
@@ -102,7 +133,7 @@ class BatchResult(BaseModel):
 
     def add(self, other: "BatchResult") -> None:
         """Add another result to this one."""
-        for name in ("selected", "done", "failed", "deferred", "skipped", "batches"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.files += other.files
         self.bytes += other.bytes

@@ -26,7 +26,8 @@ def to_markdown(report: Report) -> str:
         parts.append("## Errors\n\n" + "\n".join(f"- {as_markdown(one)}" for one in report.errors))
     if report.failures:
         listed = "\n".join(
-            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)}" for one in report.failures
+            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)} ({as_markdown(one.action)})"
+            for one in report.failures
         )
         more = f"\n\nThe first {MAX_FAILURES} of {report.failed:,}."
         parts.append("## Failures\n\n" + listed + (more if report.failed > MAX_FAILURES else ""))

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from demo.sample.loading import load_sample
 from demo.sample.spec import SampleSpec
 from maintenance.errors import MaintenanceError
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 from maintenance.schema import metadata, organizations
 from maintenance.settings import Settings, load_settings
 
@@ -24,6 +25,7 @@ OK, FAILED = 0, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the sample and say what it holds; return the exit status."""
     options = _parse(arguments)
+    escape_what_cannot_be_printed()
     try:
         spec = SampleSpec(submissions=options.submissions)
         sys.stdout.write(f"{_load(load_settings(), spec)}\n")
@@ -50,7 +52,7 @@ def _load(settings: Settings, spec: SampleSpec) -> str:
 
 
 def _fail(cause: str) -> int:
-    sys.stderr.write(f"python -m demo.sample: {cause}\n")
+    sys.stderr.write(f"python -m demo.sample: {one_line(cause)}\n")
     return FAILED
 
 

@@ -14,6 +14,7 @@ from flows.run.publishing import emit, published
 from flows.run.rerun_limit import refuse_endless_reruns
 from flows.run.run import Run
 from flows.run.takeover import take_over
+from flows.run.time_limit import killed_after
 from maintenance import stop_request
 from maintenance.errors import GuardLost, TransientDatabaseError
 from maintenance.guard import Guard, guard
@@ -55,7 +56,7 @@ def perform(
         Exception: a step failed. The report has been published.
     """
     steps = preview if run.dry_run else work
-    with published(run.report):
+    with killed_after(run.budget.limit_seconds), published(run.report):
         if guarded:
             look_for_beat(run)
         if run.dry_run or not guarded:

@@ -19,7 +19,7 @@ from maintenance.storage.local_root import leads_to, open_root, read_marker, wri
 from maintenance.storage.local_saving import save_files
 from maintenance.storage.permit import ALWAYS, Permit, wait_for_all
 from maintenance.storage.store import ABSENT, Deletion, Saved, Tree
-from maintenance.storage.walk import measure_file, measure_tree, remove_file, remove_tree
+from maintenance.storage.walk import below, measure_file, measure_tree, remove_file, remove_tree
 
 THREADS = 2
 """Two threads delete a third faster than one, because they wait for the file system; more than two
@@ -179,7 +179,7 @@ class LocalStore:
         def do(share: Sequence[int]) -> None:
             for index in share:
                 path, act = work[index]
-                outcomes[index] = act(directory, path[-1])
+                outcomes[index] = below(parent, act(directory, path[-1]))
 
         try:
             if len(indexes) < SHARED_FROM:

@@ -31,7 +31,7 @@ from tasks.expiry.statements import (
     timed_out,
 )
 from tasks.expiry.throttle import OwnTimeSizer, Throttle
-from tasks.retrying import TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, TASK_OPTIONS
 
 PREVIEW_ROWS = 50_000
 """Rows counted by one statement of a dry run."""
@@ -143,7 +143,7 @@ def preview_expired(
     return work_slice(one_batch, start, share, sizer)
 
 
-@task(name="count expired rows", **TASK_OPTIONS)
+@task(name="count expired rows", **COUNT_OPTIONS)
 def count_expired(cutoff: Cutoff, options: DeleteOptions, reached: Progress | None) -> Overdue:
     """Count what `overdue_rows` counts, as a step of a run."""
     return overdue_rows(cutoff, options, reached)

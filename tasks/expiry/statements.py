@@ -27,6 +27,9 @@ from tasks.expiry.ranges import BlockRange, Due, EqualTime, Range, moment
 LOCK_TIMEOUT_SECONDS = 0.05
 """How long a DELETE waits for a locked row before the batch is retried with SKIP LOCKED."""
 
+MAX_EQUAL = 100_000
+"""Most rows of one time that are bisected; a later run deletes the others."""
+
 
 def prepare(connection: Connection, limit_seconds: float) -> None:
     """Set this transaction's lock time-out and time limit, and make its commit asynchronous.
@@ -137,8 +140,12 @@ def delete_range_unlocked(connection: Connection, due: Due, rows: Range) -> Batc
 
 
 def ctids(connection: Connection, due: Due, rows: Range) -> Sequence[str]:
-    """Return the ctids of the rows of a range that are due, at most `row_limit` of them."""
-    query = select(cast(ctid_of(due), Text)).where(rows.scope(due)).limit(row_limit(rows))
+    """Return the ctids of the rows of a range that are due.
+
+    Of one equal time these are all its rows, up to `MAX_EQUAL`: the scan goes on behind that time.
+    """
+    limit = MAX_EQUAL if isinstance(rows, EqualTime) else None
+    query = select(cast(ctid_of(due), Text)).where(rows.scope(due)).limit(limit)
     return connection.execute(query).scalars().all()
 
 

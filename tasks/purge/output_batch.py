@@ -35,6 +35,7 @@ def output_steps(purge: Purge) -> BatchSteps[OutputItem]:
         read=_read,
         act=partial(_purge, purge),
         preview=partial(_preview, purge),
+        refused=lambda item: item.gone,
     )
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, null, select
 
+from maintenance.report import NextAttempt
 from maintenance.schema import (
     artifacts,
     attempts,
@@ -35,6 +36,10 @@ class OutputItem:
     """The files of its artifacts."""
     error: str | None = None
     """Why its outputs were not purged."""
+    gone: str = ""
+    """What of its files has been deleted, for the case that its row is refused then."""
+    retry: NextAttempt | None = None
+    """Its next attempt, if that is recorded."""
 
     @property
     def bundles(self) -> list[Bundle]:

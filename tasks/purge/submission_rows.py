@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, func, null, select
 
+from maintenance.report import NextAttempt
 from maintenance.schema import (
     artifacts,
     attempts,
@@ -38,6 +39,10 @@ class SubmissionItem:
     active: bool = False
     error: str | None = None
     """Why it was not purged."""
+    gone: str = ""
+    """What of its files has been deleted, for the case that its row is refused then."""
+    retry: NextAttempt | None = None
+    """Its next attempt, if that is recorded."""
     ended_at: datetime | None = None
     bundles: list[Bundle] = field(default_factory=list)
     step_ids: set[int] = field(default_factory=set)

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Connection, Subquery, case, cast, func, select, true
 
 from maintenance.cutoff import Cutoff
+from maintenance.report import NextAttempt
 from maintenance.schema import attempts, runs, step_runs
 from maintenance.schema.vocabulary import AttemptState, ErrorCategory, RunStatus
 from maintenance.timed_out import ATTEMPT_ERROR_CODE, timed_out_error
@@ -56,12 +57,14 @@ class ClaimedRun:
         id: the run.
         moment: with `id`, its place in the order of the selection.
         error: why it was not timed out.
+        retry: its next attempt, if that is recorded.
         stuck: what the re-check found; None when the run does not hang, or is in use.
     """
 
     id: UUID
     moment: datetime
     error: str | None = None
+    retry: NextAttempt | None = None
     stuck: StuckRun | None = None
 
 

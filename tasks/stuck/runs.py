@@ -19,7 +19,7 @@ from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_page
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import page_sizer
-from tasks.retrying import TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, TASK_OPTIONS
 from tasks.stuck.finalization import unfinalized_runs
 from tasks.stuck.finalization_preview import preview_finalization
 from tasks.stuck.follow_up import execution_ids_of, open_follow_up
@@ -136,7 +136,7 @@ def preview_earlier_runs(
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
-@task(name="count stuck runs", **TASK_OPTIONS)
+@task(name="count stuck runs", **COUNT_OPTIONS)
 def count_stuck_runs(cutoff: Cutoff, options: StuckOptions) -> Overdue:
     """Count what `overdue_stuck_runs` counts, as a step of a run."""
     return overdue_stuck_runs(cutoff, options.job, options.timeout)
@@ -151,7 +151,7 @@ def overdue_stuck_runs(cutoff: Cutoff, job: str, timeout: timedelta) -> Overdue:
     return count_overdue_rows(count_of_stuck(cutoff, timeout), cutoff, job)
 
 
-@task(name="find runs without a start", **TASK_OPTIONS)
+@task(name="find runs without a start", **COUNT_OPTIONS)
 def find_runs_without_start(cutoff: Cutoff, options: StuckOptions) -> list[str]:
     """Return a warning that names the runs of `without_start`, if there are any (SPEC 6.1).
 

@@ -7,12 +7,14 @@ from typing import Any, get_args
 
 import pytest
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
+from prefect.utilities.templating import apply_values
 from prefect.workers.base import BaseJobConfiguration
 
 from demo.servers import PrefectServer
 from deployments.settings import PoolType
-from deployments.setup.pools.templates import base_job_template, from_worker
+from deployments.setup.pools.templates import COMMAND, base_job_template, from_worker
+from tests.support.prefect_server import settings_of
 
 IMAGE = "registry.example/own:1"
 OWN = {"kubernetes": {"secret", "storage_claim"}}
@@ -42,6 +44,17 @@ def test_a_template_says_only_what_its_worker_knows(kind: PoolType) -> None:
 
 
 @pytest.mark.parametrize("kind", get_args(PoolType))
+def test_a_run_cannot_choose_its_command_or_image(kind: PoolType) -> None:
+    template = base_job_template(kind, IMAGE)
+    chosen = {"command": "touch started", "image": "chosen:1"}
+    filled = apply_values(template["job_configuration"], chosen)
+    assert filled["command"] == COMMAND
+    assert "touch" not in json.dumps(filled)
+    assert "chosen" not in json.dumps(filled)
+    assert (IMAGE in json.dumps(filled)) is (kind != "process")
+
+
+@pytest.mark.parametrize("kind", get_args(PoolType))
 def test_runs_send_heartbeats_as_often_as_prefect_allows(kind: PoolType) -> None:
     default = base_job_template(kind, IMAGE)["variables"]["properties"]["env"]["default"]
     assert default["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
@@ -62,8 +75,7 @@ def test_a_container_gets_its_settings_from_the_workers_environment(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@db/validibot")
     monkeypatch.delenv("POSTGRES_HOST", raising=False)
-    address = prefect_server.client_settings["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: address}):
+    with temporary_settings(settings_of(prefect_server)):
         template = base_job_template("docker", IMAGE)
         made = BaseJobConfiguration.from_template_and_values(template, {"env": {"MORE": "1"}})
         job: BaseJobConfiguration = asyncio.run(made)
