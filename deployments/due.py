@@ -30,7 +30,11 @@ def never_due(schedule: SCHEDULE_TYPES) -> bool:
     if not isinstance(schedule, CronSchedule):
         return False
     try:
-        return not asyncio.run(_computing(schedule).get_dates(1))
+        cron = _computing(schedule)
+    except ValueError:
+        return False  # no cron line at all
+    try:
+        return not asyncio.run(cron.get_dates(1))
     except ValueError:  # croniter found no date
         return True
 
