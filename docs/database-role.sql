@@ -16,7 +16,9 @@
 --     GRANT CONNECT ON DATABASE validibot TO validibot_maintenance;
 --
 -- If Validibot's tables are in another schema than public, it needs USAGE on that one.
--- Read this file again after an update: granting a right twice does no harm.
+--
+-- What only newer versions of Validibot have is granted where it exists. Read this file again after
+-- an update of either application: granting a right twice does no harm.
 
 -- Everybody has it, unless the schema was made anew, as a restore does.
 DO $$ BEGIN
@@ -74,7 +76,7 @@ GRANT
     DELETE
     ON validations_artifact TO validibot_maintenance;
 GRANT
-    SELECT (ctid, received_at, result_uri, validation_run_id),
+    SELECT (ctid, id, received_at, result_uri, validation_run_id),
     UPDATE (received_at, result_uri),
     DELETE
     ON validations_callbackreceipt TO validibot_maintenance;
@@ -116,3 +118,23 @@ GRANT
 GRANT
     SELECT ("order", id, step_key, validator_id, workflow_id)
     ON workflows_workflowstep TO validibot_maintenance;
+-- Since Validibot 0.16:
+DO $$ BEGIN
+IF EXISTS (SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass('validations_callbackreceipt') AND attname = 'last_error') THEN
+    GRANT
+        SELECT (last_error),
+        UPDATE (last_error)
+        ON validations_callbackreceipt TO validibot_maintenance;
+END IF;
+END $$;
+-- Since Validibot 0.16:
+DO $$ BEGIN
+IF EXISTS (SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass('validations_validationruncontinuation') AND attname = 'callback_receipt_id') THEN
+    GRANT
+        SELECT (callback_receipt_id, created, id, last_error, state, validation_run_id),
+        UPDATE (callback_receipt_id, last_error)
+        ON validations_validationruncontinuation TO validibot_maintenance;
+END IF;
+END $$;

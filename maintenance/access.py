@@ -8,6 +8,9 @@ statement that uses a column not declared here fails there.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from maintenance.schema.base import Version
+from maintenance.schema.versions import exists_in
+
 Columns = Mapping[str, tuple[str, ...]]
 
 
@@ -32,6 +35,23 @@ class Access:
             for table, names in part.items():
                 used.setdefault(table, set()).update(names)
         return {table: names - {"ctid"} for table, names in used.items()}
+
+    def in_version(self, version: Version) -> "Access":
+        """Return what a job uses of the tables and columns that a version of Validibot has."""
+
+        def present(part: Columns) -> Columns:
+            return {
+                table: tuple(name for name in names if exists_in(version, table, name))
+                for table, names in part.items()
+                if exists_in(version, table)
+            }
+
+        return Access(
+            present(self.select),
+            present(self.update),
+            present(self.insert),
+            tuple(table for table in self.delete if exists_in(version, table)),
+        )
 
 
 def columns(names: str, *more: tuple[str, ...]) -> tuple[str, ...]:
@@ -95,7 +115,8 @@ PURGE_OUTPUTS = Access(
         "validations_validationfinding": columns("validation_run_id"),
         "validations_validationsteprun": columns("id validation_run_id", STEP_OUTPUT),
         "validations_executionattempt": columns("step_run_id", ATTEMPT_OUTPUT),
-        "validations_callbackreceipt": columns("validation_run_id result_uri"),
+        "validations_callbackreceipt": columns("validation_run_id result_uri last_error"),
+        "validations_validationruncontinuation": columns("validation_run_id last_error"),
         "validations_validationrunsummary": columns("run_id extras"),
         "validations_resolvedinputtrace": columns("step_run_id value_snapshot"),
         "submissions_submission": SUBMISSION_DEADLINE,
@@ -108,7 +129,8 @@ PURGE_OUTPUTS = Access(
         ),
         "validations_validationsteprun": STEP_OUTPUT,
         "validations_executionattempt": ATTEMPT_OUTPUT,
-        "validations_callbackreceipt": columns("result_uri"),
+        "validations_callbackreceipt": columns("result_uri last_error"),
+        "validations_validationruncontinuation": columns("last_error"),
         "validations_validationrunsummary": columns("extras"),
         "validations_resolvedinputtrace": columns("value_snapshot"),
         "submissions_submission": columns("retention_policy expires_at"),
@@ -132,10 +154,14 @@ CLEANUP_IDEMPOTENCY_KEYS = Access(
 
 CLEANUP_CALLBACK_RECEIPTS = Access(
     select={
-        "validations_callbackreceipt": columns("ctid received_at validation_run_id"),
+        "validations_callbackreceipt": columns("ctid id received_at validation_run_id"),
         "validations_validationrun": columns("id status"),
+        "validations_validationruncontinuation": columns("id callback_receipt_id"),
     },
-    update={"validations_callbackreceipt": columns("received_at")},
+    update={
+        "validations_callbackreceipt": columns("received_at"),
+        "validations_validationruncontinuation": columns("callback_receipt_id"),
+    },
     delete=("validations_callbackreceipt",),
 )
 
@@ -165,6 +191,7 @@ CLEANUP_STUCK_RUNS = Access(
             " terminal_at last_error_code"
         ),
         "validations_runevidenceartifact": columns("run_id", EVIDENCE),
+        "validations_validationruncontinuation": columns("validation_run_id state created"),
         "validations_validator": columns("id slug version"),
         "workflows_workflow": columns("id slug version"),
         "workflows_workflowstep": columns("id workflow_id validator_id order step_key"),

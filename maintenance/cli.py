@@ -17,7 +17,7 @@ from deployments.monitoring.preflight import deployment_checks
 from deployments.monitoring.status import as_json, as_table, read_status
 from deployments.setup.beat_import import import_schedules
 from maintenance.checks.beat import BEAT, beat_check
-from maintenance.checks.database import DATABASE, GRANTS, INDEXES, TABLES, database_check
+from maintenance.checks.database import NAMES, database_check
 from maintenance.checks.engine import ENGINE, engine_check
 from maintenance.checks.finding import (
     Check,
@@ -63,7 +63,7 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
         current = settings()
     except SettingsError as problem:
         action = "docs/operating.md has all variables"
-        names = (DATABASE, TABLES, GRANTS, INDEXES, BEAT, STORAGE, ENGINE)
+        names = (*NAMES, BEAT, STORAGE, ENGINE)
         found = error(SETTINGS, one_line(str(problem)), action)
         return [found, *not_checked(names, "the settings are wrong")], []
     checks = [

@@ -110,6 +110,11 @@ class Settings(BaseSettings):
     connect_timeout_seconds: Seconds = Field(
         10.0, validation_alias="MAINTENANCE_CONNECT_TIMEOUT_SECONDS"
     )
+    continuation_minutes: int = Field(
+        60, ge=1, le=43_200, validation_alias="MAINTENANCE_CONTINUATION_MINUTES"
+    )
+    """Age from which an unfinished continuation is reported. Validibot takes the execution of one
+    for dead after 35 minutes, and looks every 10."""
     redact_input_traces: bool = Field(
         True,  # noqa: FBT003 - the default of a field
         validation_alias=AliasChoices("MAINTENANCE_REDACT_INPUT_TRACES", "REDACT_INPUT_TRACES"),

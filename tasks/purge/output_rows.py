@@ -3,21 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, null, select
+from sqlalchemy import ColumnElement, Connection, func, null, select
 
+from maintenance.continuations import present_in
 from maintenance.report import NextAttempt
 from maintenance.schema import (
     artifacts,
     attempts,
     callback_receipts,
+    continuations,
     findings,
     input_traces,
     run_summaries,
     runs,
     step_runs,
 )
+from maintenance.schema.base import NEWEST, Version
 from maintenance.storage.layout import Bundle
 from tasks.batching.arrays import any_bigint, any_uuid
 from tasks.batching.row_changes import Changes, RowDeletion, RowUpdate
@@ -67,7 +71,20 @@ def read_outputs(connection: Connection, items: Sequence[OutputItem]) -> None:
             item.file_keys.append(row.file)
 
 
-def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> Changes:
+def _callback_changes(ids: ColumnElement[Any], version: Version) -> Changes:
+    """Return what is cleared of callbacks; error texts exist since Validibot 0.16."""
+    scope = callback_receipts.c.validation_run_id == ids
+    if not present_in(version):
+        return [RowUpdate(callback_receipts, scope, {"result_uri": ""})]
+    return [
+        RowUpdate(callback_receipts, scope, {"result_uri": "", "last_error": ""}),
+        RowUpdate(continuations, continuations.c.validation_run_id == ids, {"last_error": ""}),
+    ]
+
+
+def output_changes(
+    items: Sequence[OutputItem], *, redact_traces: bool, version: Version = NEWEST
+) -> Changes:
     """Return the row changes that purge these runs' outputs, their bytes being gone.
 
     The run's row comes last; only its `modified` changes. Artifacts are deleted by their own
@@ -97,9 +114,7 @@ def output_changes(items: Sequence[OutputItem], *, redact_traces: bool) -> Chang
                 "last_error": "",
             },
         ),
-        RowUpdate(
-            callback_receipts, callback_receipts.c.validation_run_id == ids, {"result_uri": ""}
-        ),
+        *_callback_changes(ids, version),
         RowUpdate(run_summaries, run_summaries.c.run_id == ids, {"extras": {}}),
     ]
     if redact_traces:

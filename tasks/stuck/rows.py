@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Connection, Subquery, case, cast, func, selec
 from maintenance.cutoff import Cutoff
 from maintenance.report import NextAttempt
 from maintenance.schema import attempts, runs, step_runs
+from maintenance.schema.base import NEWEST, Version
 from maintenance.schema.vocabulary import AttemptState, ErrorCategory, RunStatus
 from maintenance.timed_out import ATTEMPT_ERROR_CODE, timed_out_error
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
@@ -22,6 +23,7 @@ from tasks.stuck.selection import (
     deadlines,
     finite_seconds,
     is_stuck,
+    waits_for_nothing,
 )
 
 MILLISECONDS = 1_000
@@ -84,7 +86,11 @@ def lock_attempts(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
 
 
 def read_stuck(
-    connection: Connection, ids: Sequence[UUID], cutoff: Cutoff, timeout: timedelta
+    connection: Connection,
+    ids: Sequence[UUID],
+    cutoff: Cutoff,
+    timeout: timedelta,
+    version: Version = NEWEST,
 ) -> list[StuckRun]:
     """Return which of the claimed runs hang: the re-check, a statement after the claim."""
     own, step = deadlines(cutoff.as_of), current_step()
@@ -97,7 +103,7 @@ def read_stuck(
             attempt.c.execution_id,
         )
         .select_from(runs.join(own, true()).outerjoin(step, true()).outerjoin(attempt, true()))
-        .where(RUNS.id == any_uuid(ids), is_stuck(cutoff, timeout, own))
+        .where(RUNS.id == any_uuid(ids), is_stuck(cutoff, timeout, own), waits_for_nothing(version))
     )
     option = timeout // timedelta(minutes=1)
     return [

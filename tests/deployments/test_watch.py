@@ -211,3 +211,13 @@ def test_bad_options_are_refused(options: list[str], capsys: pytest.CaptureFixtu
         main(options)
     assert ended.value.code == 2
     assert "usage: python -m deployments.watch" in capsys.readouterr().err
+
+
+def test_6_5_continuations_that_validibot_does_not_finish_are_reported(
+    deployed: PrefectServer, validibot: Validibot
+) -> None:
+    waiting = validibot.run(None, status="RUNNING", started_at=now(), ended_at=None)
+    validibot.continuation(waiting, state="PENDING", created=now() - 59 * MINUTE)
+    assert "continuations" not in names(now())
+    validibot.continuation(waiting, state="DISPATCHED", created=now() - 61 * MINUTE)
+    assert "continuations" in names(now())

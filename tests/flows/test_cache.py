@@ -18,7 +18,8 @@ from maintenance import settings as settings_module
 from maintenance.cutoff import Cutoff
 from maintenance.database import dispose_engines
 from maintenance.report import BatchResult
-from maintenance.schema import metadata, migrations
+from maintenance.schema import migrations
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER
 from tasks.batching.table_scan import by_table
 from tasks.purge import output_selection, queued_submissions, submission_selection
@@ -58,7 +59,7 @@ def engine(
     monkeypatch.setenv("STORAGE_ROOT", str(storage_root))
     settings_module.settings.cache_clear()
     engine = create_engine(url.replace("postgresql", DRIVER, 1))
-    metadata.create_all(engine)
+    create_tables(engine)
     validibot = Validibot(engine, storage_root)
     later = NOW + 300 * DAY
     submission = validibot.submission(retention_policy="STORE_30_DAYS", expires_at=later)

@@ -23,6 +23,7 @@ from maintenance.database import engine_for
 from maintenance.errors import GuardLost
 from maintenance.guard import guard
 from maintenance.report import Report, StopReason
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER, Settings, settings
 from tasks.retrying import BACKOFF, SHORT_BACKOFF
 from tests.support.application_server import ApplicationServer, Stop, application_server
@@ -62,7 +63,7 @@ def server(application: ApplicationServer) -> EmbeddedServer:
 @pytest.fixture(scope="module")
 def template_database(server: EmbeddedServer) -> str:
     engine = create_engine(server.create_database("template_validibot").set(drivername=DRIVER))
-    schema.metadata.create_all(engine)
+    create_tables(engine)
     identify(engine)
     engine.dispose()
     return "template_validibot"

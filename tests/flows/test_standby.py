@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import create_engine
 
 from flows.jobs import JOBS
-from maintenance import schema
 from maintenance import settings as settings_module
 from maintenance.access import ACCESS
 from maintenance.database import dispose_engines
 from maintenance.errors import DatabaseError
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER
 from tests.support.application_server import application_server
 from tests.support.markers import identify
@@ -27,7 +27,7 @@ def standby() -> Iterator[str]:
     with application_server({"fsync": "off"}) as running:
         url = running.server.create_database("validibot")
         engine = create_engine(url.set(drivername=DRIVER))
-        schema.metadata.create_all(engine)
+        create_tables(engine)
         identify(engine)
         Validibot(engine, Path("/nonexistent")).session(NOW - DAY)
         engine.dispose()

@@ -23,7 +23,8 @@ from tests.support.prefect_server import ask, automations, deployments, edit_sch
 
 OF_SERVER = ["Prefect server", "server's login", "work pool", "worker", "crash rescue"]
 NAMES = [
-    *("settings", "database", "tables and columns", "grants", "indexes"),
+    *("settings", "database", "Validibot's version", "tables and columns", "grants", "indexes"),
+    *("continuations", "Celery Beat"),
     *("storage private", "storage public", "storage private marker", "storage public marker"),
     *("container engine", "schedules' settings"),
     *OF_SERVER,
