@@ -27,7 +27,7 @@ from tasks.orphaned_containers import (
     find_orphans,
     remove_orphans,
 )
-from tasks.retrying import BACKOFF, only_transient
+from tasks.retrying import BACKOFF, no_time_out, only_transient
 from tests.support.docker_engine import Containers
 from tests.support.odd_engine import (
     HANG,
@@ -112,7 +112,7 @@ def test_2_9_an_engine_that_is_away_gets_four_attempts_as_the_ten_minute_jobs_ha
     assert attempts_of(EngineUnavailable("away")) == 4
     for task in TASKS:
         assert (task.retries, task.retry_delay_seconds) == (3, BACKOFF)
-        assert task.retry_condition_fn is only_transient
+        assert task.retry_condition_fn is (no_time_out if task is count_orphans else only_transient)
 
 
 @pytest.mark.parametrize(

@@ -130,9 +130,11 @@ class Scene:
 
 
 def settled(validibot: Validibot) -> dict[str, Any]:
-    """The database and files, with the moments of the test itself made equal."""
+    """The database and files, with the moments and the folder of the test itself made equal."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(str(validibot.root), "the root")
         return "written now" if isinstance(value, datetime) and value > STARTED else value
 
     def rows(name: str, found: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
