@@ -15,11 +15,36 @@
 --
 --     GRANT CONNECT ON DATABASE validibot TO validibot_maintenance;
 --
+-- If Validibot's tables are in another schema than public, it needs USAGE on that one.
+--
 -- What only newer versions of Validibot have is granted where it exists. Read this file again after
 -- an update of either application, and after each restore of the database, which drops all
 -- privileges: granting a right twice does no harm.
 
-GRANT USAGE ON SCHEMA public TO validibot_maintenance;
+-- PUBLIC has it, unless the schema was made anew, as a restore does.
+DO $$ BEGIN
+IF to_regnamespace('public') IS NOT NULL THEN
+    GRANT USAGE ON SCHEMA public TO validibot_maintenance;
+END IF;
+END $$;
+
+-- Celery Beat's tables, where they exist: to notice that Beat is still at work.
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_periodictask') IS NOT NULL THEN
+    GRANT SELECT (args, crontab_id, description, enabled, expires, id, interval_id, kwargs, last_run_at, name, one_off, start_time, task) ON django_celery_beat_periodictask TO validibot_maintenance;
+END IF;
+END $$;
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_crontabschedule') IS NOT NULL THEN
+    GRANT SELECT (day_of_month, day_of_week, hour, id, minute, month_of_year, timezone) ON django_celery_beat_crontabschedule TO validibot_maintenance;
+END IF;
+END $$;
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_intervalschedule') IS NOT NULL THEN
+    GRANT SELECT (every, id, period) ON django_celery_beat_intervalschedule TO validibot_maintenance;
+END IF;
+END $$;
+
 GRANT
     SELECT (ctid, expires_at),
     UPDATE (expires_at),

@@ -1,8 +1,9 @@
 """`python -m maintenance`: checks and reports on this project's set-up (SPEC 9).
 
 check: is everything there that the jobs need? status: when did each job run, and what is overdue?
-import-beat-schedules: apply the schedules of Celery Beat to the deployments. accept-restore: let
-the purge jobs work on a database that was restored from a backup.
+import-beat-schedules: apply the schedules of Celery Beat to the deployments, and with --take-over
+disable its tasks. accept-restore: let the purge jobs work on a database that was restored from a
+backup.
 
 This is the one module of the package that imports from the layers above; no module imports it.
 """
@@ -16,6 +17,7 @@ from contextlib import ExitStack
 from deployments.monitoring.preflight import deployment_checks
 from deployments.monitoring.status import as_json, as_table, read_status
 from deployments.setup.beat_import import import_schedules
+from maintenance.checks.beat import BEAT, beat_check
 from maintenance.checks.database import NAMES, database_check
 from maintenance.checks.engine import ENGINE, engine_check
 from maintenance.checks.finding import (
@@ -64,11 +66,12 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
         current = settings()
     except SettingsError as problem:
         action = "docs/operating.md has all variables"
-        names = (*NAMES, STORAGE, RESTORE, ENGINE)
+        names = (*NAMES, BEAT, STORAGE, RESTORE, ENGINE)
         found = error(SETTINGS, one_line(str(problem)), action)
         return [found, *not_checked(names, "the settings are wrong")], []
     checks = [
         database_check(current),
+        beat_check(current),
         *storage_checks(current),
         restore_check(current),
         engine_check(current),
@@ -103,11 +106,23 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    done = import_schedules(dry_run=options.dry_run)
-    made = "Would change" if options.dry_run else "Changed"
-    parts = ((made, done.changes.made), ("As in Beat already", done.changes.kept))
-    for title, lines in (*parts, ("Left", done.left), ("Not deployed", done.missing)):
-        if lines or title == made:
+    if options.keep_schedules and not options.take_over:
+        raise MaintenanceError("--keep-schedules belongs to --take-over: nothing was to be done")
+    done = import_schedules(
+        dry_run=options.dry_run,
+        take_over=options.take_over,
+        keep_schedules=options.keep_schedules,
+    )
+    made, disabled = "Changed", "Disabled in Beat"
+    if options.dry_run:
+        made, disabled = "Would change", "Would disable in Beat"
+    parts = [
+        *((made, done.changes.made), ("As in Beat already", done.changes.kept)),
+        *(("Left", done.left), ("Not deployed", done.missing)),
+        *([] if done.disabled is None else [(disabled, done.disabled)]),
+    ]
+    for title, lines in parts:
+        if lines or title in {made, disabled}:
             print("\n".join((f"{title}:", *(f"  {line}" for line in lines or ["nothing"]))))
     if done.missing:
         print("python -m maintenance: run `python -m deployments` first", file=sys.stderr)
@@ -178,6 +193,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "import-beat-schedules", help="apply the schedules that were edited in Celery Beat"
     )
     beat.add_argument("--dry-run", action="store_true", help="only report what would be done")
+    beat.add_argument(
+        "--take-over",
+        action="store_true",
+        help="then disable in Beat's table the tasks that the jobs replace",
+    )
+    beat.add_argument(
+        "--keep-schedules",
+        action="store_true",
+        help="with --take-over: import nothing, as after a restore of Validibot's database",
+    )
     beat.set_defaults(command=_import)
     restored = commands.add_parser(
         "accept-restore", help="let the purge jobs work on a database that was restored"

@@ -12,6 +12,7 @@ from itertools import count
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from maintenance.access import ACCESS, Access, Columns
+from maintenance.beat.tables import grant_reading
 from maintenance.schema.base import OLDEST, Version
 from maintenance.schema.versions import exists_in
 
@@ -35,13 +36,21 @@ HEADER = f"""\
 --
 --     GRANT CONNECT ON DATABASE validibot TO {ROLE};
 --
+-- If Validibot's tables are in another schema than public, it needs USAGE on that one.
+--
 -- What only newer versions of Validibot have is granted where it exists. Read this file again after
 -- an update of either application, and after each restore of the database, which drops all
 -- privileges: granting a right twice does no harm.
 """
 
-SCHEMA = f"GRANT USAGE ON SCHEMA public TO {ROLE};"
-"""PUBLIC has it in a new database, but not in a schema that a restore has made anew."""
+USAGE = f"""\
+-- PUBLIC has it, unless the schema was made anew, as a restore does.
+DO $$ BEGIN
+IF to_regnamespace('public') IS NOT NULL THEN
+    GRANT USAGE ON SCHEMA public TO {ROLE};
+END IF;
+END $$;
+"""
 
 
 def grants(role: str, jobs: Iterable[str]) -> str:
@@ -99,7 +108,8 @@ def _grant(table: str, role: str, accesses: Sequence[Access], version: Version) 
 
 def document() -> str:
     """Return the text of docs/database-role.sql."""
-    return f"{HEADER}\n{SCHEMA}\n{grants(ROLE, ACCESS)}"
+    parts = (HEADER, USAGE, grant_reading(ROLE), grants(ROLE, ACCESS))
+    return "\n".join(parts)
 
 
 def _columns(table: str, parts: Iterable[Columns]) -> list[str]:

@@ -213,6 +213,8 @@ class Report(BatchResult, RunHeading):
     overdue: Overdue | None = None
     alerts: int = 0
     """Items that have failed so often that an operator must act (SPEC 3, 5.3)."""
+    errors: list[str] = Field(default_factory=list)
+    """What is wrong around the run, although it did its work (SPEC 10.13)."""
 
     @property
     def items_failed(self) -> bool:
@@ -224,13 +226,18 @@ class Report(BatchResult, RunHeading):
         """Whether the run stopped because of a stop request."""
         return self.stopped_because is StopReason.CANCELLED
 
+    @field_serializer("errors")
+    def _errors(self, texts: list[str]) -> list[str]:
+        return [one_line(text) for text in texts]
+
     @field_serializer("message")
     def _message(self, message: str) -> str:
         return one_line(message)
 
     def summary(self) -> str:
         """Return the report in one line, for the message of the run's state."""
-        return one_line(self._summary())
+        errors = [f"ERROR: {'; '.join(self.errors)}"] if self.errors else []
+        return one_line(", ".join([self._summary(), *errors]))
 
     def _summary(self) -> str:
         if self.stopped_because is StopReason.SKIPPED:

@@ -23,6 +23,8 @@ def to_markdown(report: Report) -> str:
     parts.append(_table("Rows by table", report.rows_by_table))
     parts.append(_table("Repaired", report.repaired))
     parts.append(_table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies))
+    if report.errors:
+        parts.append("## Errors\n\n" + "\n".join(f"- {as_markdown(one)}" for one in report.errors))
     if report.failures:
         listed = "\n".join(
             f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)} ({as_markdown(one.action)})"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from deployments.due import NEVER_DUE, never_due
 from deployments.setup.schedule_merge import Timing
 from maintenance.errors import MaintenanceError
 
@@ -50,7 +51,9 @@ class DeclaredSchedule(_Declared):
 
     @model_validator(mode="after")
     def _check(self) -> "DeclaredSchedule":
-        CronSchedule(cron=self.cron, timezone=self.timezone)
+        if never_due(CronSchedule(cron=self.cron, timezone=self.timezone)):
+            message = f"schedule {self.slug}: {self.cron} {NEVER_DUE}"
+            raise ValueError(message)
         return self
 
     @property

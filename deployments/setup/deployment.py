@@ -87,6 +87,7 @@ def _deploy_schedules(
     reset: bool,
 ) -> bool:
     live = [to_live(one) for one in found.schedules]
+    parameters = {one.id: one.parameters for one in found.schedules}
     merged = merge(live, last.timings(name, found.id), timings, reset=reset)
     for slug, timing in merged.create.items():
         new = _schedule(slug, timing, off)
@@ -102,6 +103,8 @@ def _deploy_schedules(
                 found.id,
                 one.id,
                 schedule=timing.to_schedule(),
+                # The server empties them when a request does not hold them.
+                parameters=parameters[one.id],
             ),
         )
     for one in merged.delete:

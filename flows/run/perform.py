@@ -7,6 +7,7 @@ from typing import cast
 
 from prefect.exceptions import Abort
 
+from flows.run.beside_beat import look_for_beat
 from flows.run.final_state import final_state
 from flows.run.prefect_context import run_id, run_logger
 from flows.run.publishing import emit, published
@@ -44,7 +45,8 @@ def perform(
         work: the steps of any other run. They are called again after an interruption.
         idle_because: why the job has nothing to work on in this deployment. The run then ends as
             Skipped without its steps.
-        guarded: whether to take the guard; False when the database cannot be reached.
+        guarded: whether to take the guard and look for Celery Beat; False when the database cannot
+            be reached.
         backoff: seconds to wait before each attempt to take the guard again.
 
     Returns:
@@ -55,6 +57,8 @@ def perform(
     """
     steps = preview if run.dry_run else work
     with killed_after(run.budget.limit_seconds), published(run.report):
+        if guarded:
+            look_for_beat(run)
         if run.dry_run or not guarded:
             _carry_out(run, steps, idle_because)
         else:

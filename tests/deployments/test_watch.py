@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from sqlalchemy import Engine
 
 from demo.processes import start_child, wait_until
 from demo.servers import PrefectServer
@@ -23,6 +24,7 @@ from flows.jobs import JOBS
 from maintenance import settings as settings_module
 from maintenance.report import Overdue
 from maintenance.settings import Settings
+from tests.support.beat import Beat
 from tests.support.jobs_on_server import heartbeat, make_run
 from tests.support.prefect_server import ask, deployments, edit_schedule
 from tests.support.validibot import Validibot
@@ -223,3 +225,11 @@ def test_6_5_continuations_that_validibot_does_not_finish_are_reported(
     assert "continuations" not in names(now())
     validibot.continuation(waiting, state="DISPATCHED", created=now() - 61 * MINUTE)
     assert "continuations" in names(now())
+
+
+def test_10_13_celery_beat_at_work_is_a_problem(database: Engine) -> None:
+    beat = Beat(database)
+    beat.own_tasks(last_run_at=now())
+    assert "Celery Beat" in names(now())
+    beat.run("UPDATE django_celery_beat_periodictask SET enabled = false")
+    assert "Celery Beat" not in names(now())

@@ -85,7 +85,8 @@ def clean_up_on(host: str, **parameters: Any) -> Report:
 def test_7_without_an_engine_the_run_ends_as_skipped_with_the_reason(
     target: str, dry_run: bool
 ) -> None:
-    with using(DEPLOYMENT_TARGET=target, DOCKER_HOST=closed_port()), without_server():
+    bucket = {"STORAGE_BUCKET": "files"} if target else {}
+    with using(DEPLOYMENT_TARGET=target, DOCKER_HOST=closed_port(), **bucket), without_server():
         state: Any = cleanup_orphaned_containers.fn(dry_run=dry_run)
     assert (state.type, state.name) == ("COMPLETED", "Skipped")
     assert state.message == (

@@ -24,7 +24,7 @@ from tests.support.prefect_server import ask, automations, deployments, edit_sch
 OF_SERVER = ["Prefect server", "server's login", "work pool", "worker", "crash rescue"]
 NAMES = [
     *("settings", "database", "Validibot's version", "tables and columns", "grants", "indexes"),
-    "continuations",
+    *("continuations", "Celery Beat"),
     *("storage private", "storage public", "storage private marker", "storage public marker"),
     *("restore", "container engine", "schedules' settings"),
     *OF_SERVER,
