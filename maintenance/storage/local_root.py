@@ -16,6 +16,8 @@ from maintenance.errors import StorageError
 from maintenance.storage.directories import sync_entries
 from maintenance.storage.marker import MARKER, MAX_MARKER_BYTES
 
+PART = f"{MARKER}.part-"
+"""What the names of unfinished markers begin with."""
 ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -90,8 +92,9 @@ def write_marker(root: Path, held: int, content: bytes) -> None:
     Raises:
         StorageError: that failed; an older marker is unchanged then.
     """
-    temporary = f"{MARKER}.part-{token_hex(4)}"
+    temporary = f"{PART}{token_hex(4)}"
     try:
+        _clean(held)
         descriptor = os.open(temporary, WRITING, MARKER_MODE, dir_fd=held)
         try:
             os.fchmod(descriptor, MARKER_MODE)
@@ -106,6 +109,14 @@ def write_marker(root: Path, held: int, content: bytes) -> None:
     finally:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=held)
+
+
+def _clean(directory: int) -> None:
+    """Remove what a crash left of an earlier write; only one process writes at a time."""
+    for name in os.listdir(directory):
+        if name.startswith(PART):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
 
 
 def _read(directory: int) -> bytes | None:

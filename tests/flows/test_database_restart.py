@@ -29,7 +29,7 @@ from tasks.retrying import BACKOFF, SHORT_BACKOFF
 from tests.support.application_server import ApplicationServer, Stop, application_server
 from tests.support.crash_points import ALL, VARIABLE, choice
 from tests.support.hooks import CLAIM, STAMP, at_statement
-from tests.support.markers import identify
+from tests.support.markers import identify, mark_storage
 from tests.support.prefect_server import settings_of
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
@@ -93,6 +93,7 @@ class Work:
         with validibot.engine.begin() as connection:
             connection.execute(text(TRUNCATE))
         identify(validibot.engine)
+        mark_storage(validibot.root)  # the marker remembers what earlier runs have stamped
         self.validibot = Validibot(validibot.engine, validibot.root)
         self.due = {self._submission(number) for number in range(ITEMS)}
         self.validibot.submission(expires_at=NOW + DAY)
