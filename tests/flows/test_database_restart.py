@@ -161,7 +161,11 @@ def restart_points(job: str, total: int) -> Sequence[int]:
     return sorted(draw.choice(range(way, total, len(Stop))) for way in range(len(Stop)))
 
 
-@pytest.mark.parametrize("job", list(FLOWS))
+@pytest.mark.parametrize(
+    "job",
+    # Each in a group of its own: together they would take longer than all other files.
+    [pytest.param(job, marks=pytest.mark.xdist_group(f"restarts of {job}")) for job in FLOWS],
+)
 def test_10_9_a_restart_at_any_statement_is_survived(
     application: ApplicationServer, validibot: Validibot, job: str
 ) -> None:
@@ -181,7 +185,8 @@ def test_10_9_a_restart_at_any_statement_is_survived(
         with at_each_statement(restart) as met:
             report = work.run()
         application.wait_until_back()
-        assert len(met) > point, where
+        # A run may need a few statements fewer than the first one: batches adapt to time.
+        assert len(met) > point or point >= len(statements) - FEWER, where
         assert (report.stopped_because, report.failed) == (StopReason.DRAINED, 0), where
         assert work.is_done(), where
         assert report.as_of == NOW

@@ -42,7 +42,10 @@ The clean-up of orphaned containers sees, and removes, the containers of all tes
 LONGEST_FIRST = (
     SERVERS,
     CONTAINERS,
-    "tests/flows/test_database_restart.py",
+    "restarts of purge-expired-submissions",
+    "restarts of process-purge-retries",
+    "crashes of process-purge-retries",
+    "crashes of reclaim-residue",
     "tests/flows/test_wrong_storage.py",
 )
 """Groups that take long start first: at the end, all other workers would wait for them.
