@@ -42,6 +42,7 @@ FLOWS = {
 JOB = purge_expired_submissions.name
 ITEMS = 5
 AWAY_SECONDS = 0.1
+FEWER = 3
 DELAYS = (list(BACKOFF), list(SHORT_BACKOFF))
 SHORT_DELAYS = [0.5, 2.0, 10.0]
 TRUNCATE = "TRUNCATE {} CASCADE".format(
