@@ -18,7 +18,6 @@ from maintenance.checks.rights import check_rights
 from maintenance.storage.capabilities import CHOWN, DAC_OVERRIDE, FOWNER, NUMBERS
 from maintenance.storage.probe import PREFIX, VALIDATOR
 from tests.support.rights import NOBODY, printed_with, setpriv_or_skip
-from tests.support.trees import state
 
 DJANGO, OTHER = 101, 1_234
 ALL = frozenset(NUMBERS)
@@ -39,6 +38,22 @@ from maintenance.storage.store import Tree
 store = LocalStore(Path(sys.argv[1]))
 (deleted,) = store.remove_trees([Tree("runs/1/a")])
 print(json.dumps([deleted.files, deleted.error]))
+"""
+BOTH = """
+import json, sys
+from pathlib import Path
+from maintenance.checks.rights import check_rights
+from maintenance.storage.local import LocalStore
+from maintenance.storage.store import Tree
+from tests.support.trees import state
+root = Path(sys.argv[1])
+before = state(root)
+found = check_rights("rights", root, True)
+after = state(root)
+after[str(root)] = before[str(root)]  # It had an entry more, so its times are others.
+(deleted,) = LocalStore(root).remove_trees([Tree("runs/1/a")])
+said = [str(found.level), found.text, found.action]
+print(json.dumps([said, after == before, deleted.files, deleted.error]))
 """
 KILLED = """
 import os, sys
@@ -86,16 +101,12 @@ def test_it_names_what_is_missing_and_a_purge_fails_exactly_then(
 ) -> None:
     setpriv_or_skip()
     make_bundle(root)
-    before = state(root)
-    level, text, action = checked(root, held, user=user)
-    after = state(root)
-    after[str(root)] = before[str(root)]  # It had an entry more, so its times are others.
-    assert after == before
+    found, unchanged, files, problem = printed_with(held, BOTH, root, user=user)
+    level, text, action = found
+    assert unchanged
     assert level == ("ok" if held == ALL else "error"), text
     assert {one for one in NUMBERS if one in text} == ALL - held
     assert ("cap" in action) is (held != ALL)
-
-    files, problem = printed_with(held, PURGED, root, user=user)
     if {DAC_OVERRIDE, FOWNER} <= held:
         assert (files, problem) == (2, None)
     else:
