@@ -14,6 +14,7 @@ of that is Prefect's own.
 import argparse
 import os
 import random
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,7 @@ from flows.jobs import JOBS
 from maintenance.schema import metadata
 from maintenance.settings import DRIVER
 
+LOGIN = f"benchmark:{secrets.token_hex(16)}"
 RUN_SECONDS = 120.0
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
@@ -144,11 +146,12 @@ def defaults(job: str, home: Path, variables: Mapping[str, str]) -> Iterator[Way
     address = f"http://{LOCALHOST}:{free_port()}"
     environment = {**clean_environment(os.environ, home), **variables, **NOT_OURS}
     environment |= {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"{address}/api"}
+    environment |= {"PREFECT_SERVER_API_AUTH_STRING": LOGIN, "PREFECT_API_AUTH_STRING": LOGIN}
     environment["PREFECT_UI_STATIC_DIRECTORY"] = str(home / "ui")
     port = address.rpartition(":")[2]
     command = prefect_command("server", "start", "--host", LOCALHOST, "--port", port)
     server = start_child("Prefect's server", command, home / "server.log", environment)
-    api = PrefectApi(address)
+    api = PrefectApi(address, LOGIN)
     with ExitStack() as stack:
         stack.callback(server.stop, STOP_SECONDS)
         stack.callback(api.close)
@@ -258,11 +261,8 @@ def main() -> None:
     parser.add_argument("--idle-seconds", type=float, default=60.0)
     options = parser.parse_args()
     with ExitStack() as stack:
-        base = Path(
-            stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="vb-", ignore_cleanup_errors=True)
-            )
-        )
+        temporary = tempfile.TemporaryDirectory(prefix="vb-", ignore_cleanup_errors=True)
+        base = Path(stack.enter_context(temporary))
         server = stack.enter_context(embedded_server(base / "pg"))
         url = server.create_database("empty")
         engine = create_engine(url.set(drivername=DRIVER))

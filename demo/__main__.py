@@ -113,7 +113,7 @@ def _tell(
             applying.wait(APPLY_SECONDS)
         say("\n" + _indented(applying.said()))
         status = _run_jobs(server, worker, site)
-        say(f"\nPrefect's UI: {server.api.address}")
+        say(f"\nPrefect's UI: {server.api.address} (log in with {server.login})")
         if not options.once:
             say("The schedules are being served. Ctrl-C ends the demo.")
             with suppress(KeyboardInterrupt):

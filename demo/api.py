@@ -19,6 +19,8 @@ BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 """A server on SQLite says so while another request writes."""
 BUSY_SECONDS = 20.0
 AGAIN_SECONDS = 0.5
+CSRF_CLIENT = "Prefect-Csrf-Client"
+CSRF_TOKEN = "Prefect-Csrf-Token"  # noqa: S105 - a header's name
 FINAL_STATES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 LIMIT_REACHED = "concurrency limit"
 """In the message of a run that was cancelled because another run of its deployment was going."""
@@ -51,11 +53,16 @@ class RunState:
 class PrefectApi:
     """A Prefect server's API."""
 
-    def __init__(self, address: str) -> None:
-        """Name the server, like http://127.0.0.1:4200."""
+    def __init__(self, address: str, login: str) -> None:
+        """Name the server, like http://127.0.0.1:4200, and its login, like user:password."""
         self.address = address
+        user, _, password = login.partition(":")
         self._client = httpx.Client(
-            base_url=f"{address}/api", timeout=REQUEST_SECONDS, trust_env=False
+            base_url=f"{address}/api",
+            auth=httpx.BasicAuth(user, password),
+            headers={CSRF_CLIENT: str(uuid4())},
+            timeout=REQUEST_SECONDS,
+            trust_env=False,
         )
 
     def close(self) -> None:
@@ -89,6 +96,12 @@ class PrefectApi:
         state = answer.raise_for_status().json()["state"]
         return RunState(state["type"], state["name"], state["message"] or "")
 
+    def count_runs(self, seconds: float) -> int:
+        """Return the number of flow runs, for which the server has so many seconds."""
+        answer = self._request("POST", "/flow_runs/count", {}, timeout=seconds)
+        found: int = answer.raise_for_status().json()
+        return found
+
     def report(self, run: str) -> str | None:
         """Return the address of a run's report, None when it has published none."""
         wanted = {"flow_run_id": {"any_": [run]}, "type": {"any_": ["markdown"]}}
@@ -103,11 +116,23 @@ class PrefectApi:
         """Make a request, again while the server is busy; return its answer, None without one."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
-            answer = self._client.request(method, path, json=body)
+            answer = self._request(method, path, body)
             if answer.status_code not in BUSY or time.monotonic() > deadline:
                 answer.raise_for_status()
                 return answer.json() if answer.content else None
             time.sleep(AGAIN_SECONDS)
+
+    def _request(
+        self, method: str, path: str, body: object, timeout: float = REQUEST_SECONDS
+    ) -> httpx.Response:
+        """Make a request, with a new token when the server asks for one."""
+        answer = self._client.request(method, path, json=body, timeout=timeout)
+        if answer.status_code == HTTPStatus.FORBIDDEN:
+            parameters = {"client": self._client.headers[CSRF_CLIENT]}
+            token = self._client.get("/csrf-token", params=parameters).raise_for_status().json()
+            self._client.headers[CSRF_TOKEN] = token["token"]
+            answer = self._client.request(method, path, json=body, timeout=timeout)
+        return answer
 
     def _succeeds(self, path: str) -> bool:
         try:

@@ -1,5 +1,6 @@
 """The demo's Prefect server and worker, as child processes."""
 
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,12 @@ START_SECONDS = 90.0
 PORT_ATTEMPTS = 3
 PORT_TAKEN = "already in use"
 STOP_SECONDS = 4.0
+USER = "demo"
+PASSWORD_BYTES = 16
 
 SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "2",
     # With leases in memory, a restart of the server would kill healthy runs.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
@@ -37,16 +41,23 @@ def prefect_command(*arguments: str) -> list[str]:
 class PrefectServer:
     """A Prefect server on a free port of this machine, for as long as the block lasts.
 
-    It is started at once and needs seconds until it answers, time for other things.
+    It is started at once and needs seconds until it answers, time for other things. It has a login
+    of its own, because web pages reach the loopback, too: without a login each of them could start
+    commands on this machine.
+
+    Attributes:
+        login: user name and password, as Prefect's client and its UI take them.
     """
 
     def __init__(self, home: Path, logs: Path, environment: Mapping[str, str]) -> None:
         """Say where it keeps its data, and where its log."""
+        self.login = f"{USER}:{secrets.token_hex(PASSWORD_BYTES)}"
         self._home = home
         self._log = logs / "prefect-server.log"
         self._environment = {
             **environment,
             **SERVER_SETTINGS,
+            "PREFECT_SERVER_API_AUTH_STRING": self.login,
             "PREFECT_HOME": str(home),
             # Otherwise it would write the UI's files into its own package.
             "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),
@@ -70,7 +81,11 @@ class PrefectServer:
     @property
     def client_settings(self) -> dict[str, str]:
         """What a client of this server needs in its environment."""
-        return {"PREFECT_HOME": str(self._home), "PREFECT_API_URL": f"{self.api.address}/api"}
+        return {
+            "PREFECT_HOME": str(self._home),
+            "PREFECT_API_URL": f"{self.api.address}/api",
+            "PREFECT_API_AUTH_STRING": self.login,
+        }
 
     def wait_until_ready(self) -> None:
         """Wait until it answers; on another port when its port was taken meanwhile.
@@ -105,7 +120,7 @@ class PrefectServer:
     def _start(self, port: int | None = None) -> None:
         self._port = port or free_port()
         address = f"http://{LOCALHOST}:{self._port}"
-        self.api = PrefectApi(address)
+        self.api = PrefectApi(address, self.login)
         self.child: Child = start_child(
             "the Prefect server",
             [
@@ -115,7 +130,12 @@ class PrefectServer:
             self._log,
             # The pages of the UI ask the address that the server tells them, not the one they
             # came from; unsaid, that is the default port.
-            {**self._environment, "PREFECT_SERVER_UI_API_URL": f"{address}/api"},
+            {
+                **self._environment,
+                "PREFECT_SERVER_UI_API_URL": f"{address}/api",
+                # Pages of other origins may not read what the server answers. Empty means all.
+                "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address,
+            },
         )
 
 

@@ -63,6 +63,7 @@ def test_the_tests_of_a_group_run_in_one_process_and_groups_side_by_side(tmp_pat
         (["python", "-m", "uvicorn", "--factory", "prefect.server.api.server:app"], "server"),
         (["python", "-m", "demo", "--size", "200"], "server"),
         (["/usr/bin/chromium", "--headless"], "browser"),
+        (["/lib/playwright/driver/node", "cli.js", "run-driver"], "browser"),
         (["python", "-m", "prefect", "server", "start", "--help"], None),
         (["python", "-m", "demo.sample"], None),
         (["python", "-m", "flows", "clear-sessions"], None),

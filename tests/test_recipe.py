@@ -15,7 +15,7 @@ RECIPE = (ROOT / "CONTRIBUTING.md").read_text().split("## Adding a job\n")[1].sp
 STEP = re.compile(r"^(Create|In) `([^`]+)`:\n\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 JOB = "cleanup-login-attempts"
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", "*.egg-info")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "*.egg-info")
 
 
 def edited(text: str, diff: str) -> str:

@@ -15,6 +15,7 @@ from deployments.monitoring.job_state import (
     seen_lately,
     unseen_since,
 )
+from deployments.monitoring.open_server import LOGIN, check_login
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.settings import load_deployment_settings
 from deployments.setup.automations.rescue import LOST, RERUN
@@ -35,7 +36,7 @@ def deployment_checks() -> list[Check]:
     jobs = tuple(_name(job) for job in JOBS)
     return [
         Check((SETTINGS,), lambda: [_settings()]),
-        Check((SERVER, POOL, WORKER, RESCUE, *jobs), _check_server),
+        Check((SERVER, LOGIN, POOL, WORKER, RESCUE, *jobs), _check_server),
     ]
 
 
@@ -47,10 +48,11 @@ def _settings() -> Finding:
 def _check_server() -> list[Finding]:
     """Check one part after the other; after a failure the remaining ones are "not checked"."""
     found: list[Finding] = []
-    names = [SERVER, POOL, WORKER, RESCUE, *(_name(job) for job in JOBS)]
+    names = [SERVER, LOGIN, POOL, WORKER, RESCUE, *(_name(job) for job in JOBS)]
     try:
         with server(RETRIES) as client:
             found.append(_server(client))
+            found.append(check_login())
             found += _pool(client)
             found.append(_rescue(client))
             found += [_deployment(read_job(client, job)) for job in JOBS]

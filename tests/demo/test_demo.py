@@ -139,7 +139,8 @@ def test_once_purges_what_is_expired_leaves_the_rest_and_leaves_no_process(
     assert (
         output.count("/runs/flow-run/") == output.count("  report: http://127.0.0.1:") == len(RUNS)
     )
-    assert re.search(r"^Prefect's UI: http://127\.0\.0\.1:\d+$", output, re.MULTILINE)
+    with_login = r"^Prefect's UI: http://127\.0\.0\.1:\d+ \(log in with demo:[0-9a-f]{32}\)$"
+    assert re.search(with_login, output, re.MULTILINE)
     if datetime.now(UTC).hour == begun.hour:  # else the scheduled purge may have been faster
         assert output.count("Completed") == len(RUNS)
         found = re.search(r"Dry run: (\d+) selected", output)

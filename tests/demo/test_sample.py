@@ -1,6 +1,6 @@
 """The sample is what its summary says, always the same, and within every rule of the tables."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -153,10 +153,27 @@ def empty(database: Engine) -> None:
         connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
 
 
-def test_the_summary_is_what_plain_queries_find(database: Engine, storage_root: Path) -> None:
-    summary = load_sample(database, storage_root, SPEC, AS_OF)
-    assert found(database) == counts(summary)
-    assert all(counts(summary).values()), "a group that the sample lacks is not tested"
+@dataclass(frozen=True)
+class Sample:
+    """A sample that tests read and do not change."""
+
+    database: Engine
+    root: Path
+    summary: SampleSummary
+    rows: dict[str, str | None]
+    """The fingerprints of its tables."""
+
+
+@pytest.fixture(scope="module")
+def sample(module_database: Engine, tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    root = tmp_path_factory.mktemp("sample")
+    summary = load_sample(module_database, root, SPEC, AS_OF)
+    return Sample(module_database, root, summary, fingerprints(module_database))
+
+
+def test_the_summary_is_what_plain_queries_find(sample: Sample) -> None:
+    assert found(sample.database) == counts(sample.summary)
+    assert all(counts(sample.summary).values()), "a group that the sample lacks is not tested"
 
 
 def test_every_count_of_the_summary_is_checked_here() -> None:
@@ -164,8 +181,8 @@ def test_every_count_of_the_summary_is_checked_here() -> None:
     assert {field.name for field in fields(SampleSummary)} == set(COUNTS) | others
 
 
-def test_submissions_and_runs_are_each_in_one_group(database: Engine, storage_root: Path) -> None:
-    summary = load_sample(database, storage_root, SPEC, AS_OF)
+def test_submissions_and_runs_are_each_in_one_group(sample: Sample) -> None:
+    summary = sample.summary
     names = list(COUNTS)
     groups = names[: names.index("unknown_policy") + 1]
     assert sum(getattr(summary, name) for name in groups) == SPEC.submissions
@@ -173,22 +190,24 @@ def test_submissions_and_runs_are_each_in_one_group(database: Engine, storage_ro
     assert sum(getattr(summary, name) for name in runs) == summary.rows["validations_validationrun"]
 
 
-def test_the_summary_counts_rows_files_and_bytes(database: Engine, storage_root: Path) -> None:
-    summary = load_sample(database, storage_root, SPEC, AS_OF)
-    with database.connect() as connection:
+def test_the_summary_counts_rows_files_and_bytes(sample: Sample) -> None:
+    summary = sample.summary
+    with sample.database.connect() as connection:
         rows = {
             name: connection.scalar(text(f"SELECT count(*) FROM {name}"))
             for name in metadata.tables
         }
     assert summary.rows == rows
-    files = [path for path in storage_root.rglob("*") if path.is_file() and path.name != MARKER]
+    files = [path for path in sample.root.rglob("*") if path.is_file() and path.name != MARKER]
     sizes = [path.stat().st_size for path in files]
     assert (summary.files, summary.file_bytes) == (len(sizes), sum(sizes))
 
 
-def test_the_same_seed_gives_the_same_rows_and_files(database: Engine, tmp_path: Path) -> None:
-    results = []
-    for place, seed in enumerate((1, 1, 2)):
+def test_the_same_seed_gives_the_same_rows_and_files(
+    sample: Sample, database: Engine, tmp_path: Path
+) -> None:
+    results = [(sample.summary, sample.rows, files_below(sample.root))]
+    for place, seed in enumerate((SPEC.seed, SPEC.seed + 1)):
         root = tmp_path / str(place)
         root.mkdir()
         summary = load_sample(database, root, replace(SPEC, seed=seed), AS_OF)
@@ -199,21 +218,16 @@ def test_the_same_seed_gives_the_same_rows_and_files(database: Engine, tmp_path:
     assert results[0][2] != results[2][2]
 
 
-def test_the_chunk_size_changes_nothing(database: Engine, storage_root: Path) -> None:
-    results = []
-    for chunk in (400, 33):
-        spec = replace(SPEC, chunk=chunk, with_files=False)
-        load_sample(database, storage_root, spec, AS_OF)
-        results.append(fingerprints(database))
-        empty(database)
-    assert results[0] == results[1]
-
-
-def test_files_that_rows_name_exist_and_are_what_the_rows_say(
-    database: Engine, storage_root: Path
+@pytest.mark.parametrize("chunk", [SPEC.submissions, 33])
+def test_the_chunk_size_changes_nothing(
+    sample: Sample, database: Engine, storage_root: Path, chunk: int
 ) -> None:
-    load_sample(database, storage_root, SPEC, AS_OF)
-    with database.connect() as connection:
+    load_sample(database, storage_root, replace(SPEC, chunk=chunk, with_files=False), AS_OF)
+    assert fingerprints(database) == sample.rows
+
+
+def test_files_that_rows_name_exist_and_are_what_the_rows_say(sample: Sample) -> None:
+    with sample.database.connect() as connection:
         named = {
             (f"private/{key}", checksum)
             for key, checksum in connection.execute(
@@ -227,13 +241,13 @@ def test_files_that_rows_name_exist_and_are_what_the_rows_say(
                 )
             )
         }
-    there = {item for item in files_below(storage_root).items() if "/runs/" not in item[0]}
+    there = {item for item in files_below(sample.root).items() if "/runs/" not in item[0]}
     assert named == there
 
 
-def test_bundles_are_in_both_layouts(database: Engine, storage_root: Path) -> None:
-    load_sample(database, storage_root, SPEC, AS_OF)
-    with database.connect() as connection:
+def test_bundles_are_in_both_layouts(sample: Sample) -> None:
+    storage_root = sample.root
+    with sample.database.connect() as connection:
         runs, attempts, kept = (set(connection.scalars(text(query))) for query in BUNDLE_QUERIES)
     newer = {f"{path.parts[-2]}/{path.name}" for path in storage_root.glob("private/runs/*/*")}
     older = {f"{path.parts[-2]}/{path.name}" for path in storage_root.glob("public/files/runs/*/*")}
@@ -246,25 +260,21 @@ def test_bundles_are_in_both_layouts(database: Engine, storage_root: Path) -> No
     assert {f"{path.parts[-3]}/{path.name}" for path in folders} <= attempts
 
 
-def test_without_files_the_rows_are_the_same(database: Engine, storage_root: Path) -> None:
-    load_sample(database, storage_root, SPEC, AS_OF)
-    with_files = fingerprints(database)
-    empty(database)
+def test_without_files_the_rows_are_the_same(
+    sample: Sample, database: Engine, storage_root: Path
+) -> None:
     summary = load_sample(database, storage_root / "none", replace(SPEC, with_files=False), AS_OF)
-    assert fingerprints(database) == with_files
+    assert fingerprints(database) == sample.rows
     assert summary.files == 0
     assert not (storage_root / "none").exists()
 
 
 def test_without_checking_references_the_rows_are_the_same(
-    database: Engine, storage_root: Path
+    sample: Sample, database: Engine, storage_root: Path
 ) -> None:
-    spec = replace(SPEC, with_files=False)
+    spec = replace(SPEC, with_files=False, check_references=False)
     load_sample(database, storage_root, spec, AS_OF)
-    checked = fingerprints(database)
-    empty(database)
-    load_sample(database, storage_root, replace(spec, check_references=False), AS_OF)
-    assert fingerprints(database) == checked
+    assert fingerprints(database) == sample.rows
     with database.connect() as connection:
         assert connection.scalar(text("SHOW session_replication_role")) == "origin"
 
@@ -297,13 +307,12 @@ def test_a_sample_of_nothing_but_expired_submissions(database: Engine, storage_r
     assert summary.runs_active == summary.outputs_unstamped_due == 0
 
 
-def test_numbers_go_on_after_the_sample(database: Engine, storage_root: Path) -> None:
-    summary = load_sample(database, storage_root, replace(SPEC, with_files=False), AS_OF)
-    with database.connect() as connection:
+def test_numbers_go_on_after_the_sample(sample: Sample) -> None:
+    with sample.database.connect() as connection:
         following = connection.scalar(
             text("SELECT nextval(pg_get_serial_sequence('validations_validationfinding', 'id'))")
         )
-    assert following == summary.rows["validations_validationfinding"] + 1
+    assert following == sample.summary.rows["validations_validationfinding"] + 1
 
 
 def test_a_database_with_rows_is_refused(database: Engine, storage_root: Path) -> None:

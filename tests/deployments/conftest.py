@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 
 from demo.processes import wait_until
 from demo.servers import PrefectServer
@@ -17,6 +17,7 @@ from tests.support.prefect_server import (
     deployments,
     edit_schedule,
     schedules,
+    settings_of,
 )
 
 SETTLED_SECONDS = 60
@@ -35,8 +36,7 @@ def deployed_server() -> Iterator[PrefectServer]:
 @pytest.fixture
 def deployed(deployed_server: PrefectServer) -> Iterator[PrefectServer]:
     """The same; this process's own Prefect client asks it."""
-    address = deployed_server.client_settings["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: address}):
+    with temporary_settings(settings_of(deployed_server)):
         yield deployed_server
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from sqlalchemy import URL
 
 from demo.environment import clean_environment
@@ -39,7 +39,7 @@ from tests.support.chaos_runs import (
 )
 from tests.support.chaos_witness import Witness, interleaved, without_guard
 from tests.support.odd_engine import odd_engine
-from tests.support.prefect_server import ask, automations, deployed_prefect
+from tests.support.prefect_server import ask, automations, deployed_prefect, settings_of
 from tests.support.timed_out import manifest_key
 from tests.support.validibot import NOW, Validibot
 
@@ -127,7 +127,7 @@ def prefect() -> Iterator[PrefectServer]:
     }
     with deployed_prefect(settings) as running:
         find_silent_runs_sooner(running)
-        with temporary_settings({PREFECT_API_URL: running.client_settings["PREFECT_API_URL"]}):
+        with temporary_settings(settings_of(running)):
             yield running
 
 

@@ -21,7 +21,7 @@ from demo.ports import free_port
 from demo.servers import PrefectServer
 from deployments.worker import TAG, request_clean_up, worker_command, worker_environment
 from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
-from tests.support.prefect_server import ask, edit_schedule
+from tests.support.prefect_server import ask, edit_schedule, settings_of
 
 JOB = cleanup_orphaned_containers.name
 WAIT_SECONDS = 90
@@ -159,7 +159,7 @@ def test_workers_that_start_together_ask_for_one_clean_up_and_serve_it(
 def test_in_the_same_minute_the_same_run_is_asked_for_and_none_for_a_paused_job(
     deployed_server: PrefectServer,
 ) -> None:
-    with temporary_settings({PREFECT_API_URL: f"{deployed_server.api.address}/api"}):
+    with temporary_settings(settings_of(deployed_server)):
         before = len(runs_at_start(deployed_server))
         for second in (0, 1, 59):
             assert request_clean_up(NOON.replace(second=second)) is None
@@ -173,7 +173,7 @@ def test_in_the_same_minute_the_same_run_is_asked_for_and_none_for_a_paused_job(
 
 
 def test_a_server_where_nothing_is_deployed_is_said(prefect_server: PrefectServer) -> None:
-    with temporary_settings({PREFECT_API_URL: f"{prefect_server.api.address}/api"}):
+    with temporary_settings(settings_of(prefect_server)):
         assert request_clean_up(NOON) == (
             f"there is no deployment {JOB}/default; `python -m deployments` makes it"
         )

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,25 +17,18 @@ from flows.jobs import JOBS
 from maintenance.guard import guard
 from maintenance.report import Report
 from maintenance.settings import Settings
+from tests.support.commands import CODE, Command, run_command, run_fresh
 from tests.support.validibot import DAY, NOW, Validibot
 
-ROOT = Path(__file__).parents[2]
+
+def environment_of_a_command(**variables: str) -> dict[str, str]:
+    """Return nothing but what a command needs, and variables."""
+    needed = ("PATH", "HOME", "DATABASE_URL", "STORAGE_ROOT", "PREFECT_HOME")
+    return {name: os.environ[name] for name in needed if name in os.environ} | variables
 
 
 def flows(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    for name in ("DATABASE_URL", "STORAGE_ROOT", "PREFECT_HOME"):
-        if name in os.environ:
-            environment[name] = os.environ[name]
-    return subprocess.run(
-        [sys.executable, "-m", "flows", *arguments],
-        cwd=ROOT,
-        env=environment | variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_command("flows", *arguments, env=environment_of_a_command(**variables))
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +41,8 @@ def test_json_is_one_object_on_standard_output_and_logs_are_elsewhere(
     validibot: Validibot,
 ) -> None:
     gone = validibot.submission()
-    done = flows("purge-expired-submissions", "--json", "--as-of", "2026-11-15T12:00:00Z")
+    options = ("purge-expired-submissions", "--json", "--as-of", "2026-11-15T12:00:00Z")
+    done = run_fresh("flows", *options, env=environment_of_a_command())
     assert done.returncode == 0, done.stderr
     report = Report.model_validate(json.loads(done.stdout))
     assert (report.done, report.as_of) == (1, NOW)
@@ -186,14 +180,7 @@ sys.exit(main(["clear-sessions", "--json"]))
 def test_9_with_json_an_unexpected_error_is_one_object_and_its_traceback_is_logged(
     validibot: Validibot,
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", UNEXPECTED],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_command(CODE, UNEXPECTED, env=environment_of_a_command())
     assert done.returncode == 1
     found = object_of(done)
     assert (found["job"], found["error"]) == ("clear-sessions", "ZeroDivisionError")
@@ -205,25 +192,19 @@ def test_9_with_json_an_unexpected_error_is_one_object_and_its_traceback_is_logg
 def test_9_with_json_a_signal_before_the_first_batch_is_one_object(
     validibot: Validibot, database: Engine, number: signal.Signals, status: int
 ) -> None:
-    environment = {name: value for name, value in os.environ.items() if "PREFECT_API" not in name}
     watching = database.execution_options(isolation_level="AUTOCOMMIT")
     with watching.connect() as watch, database.begin() as connection:
         # The run waits for the lock in its first statement about the table.
         connection.execute(text("LOCK TABLE submissions_submission"))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows", "purge-expired-submissions", "--json"],
-            cwd=ROOT,
-            env=environment | {"MAINTENANCE_LOCK_TIMEOUT_SECONDS": "60"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        variables = environment_of_a_command(MAINTENANCE_LOCK_TIMEOUT_SECONDS="60")
+        process = Command("flows", "purge-expired-submissions", "--json", env=variables)
         waiting = text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND wait_event_type = 'Lock'"
         )
         while not watch.execute(waiting).scalar_one():  # a transaction would see one snapshot
             assert process.poll() is None
+            time.sleep(0.02)
         process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors

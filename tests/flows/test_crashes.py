@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,7 +19,7 @@ from maintenance import schema
 from maintenance.database import dispose_engines
 from maintenance.settings import DRIVER, settings
 from tests.support.crash_points import choice, crash_points
-from tests.support.crash_server import NEVER, CrashServer, crash_server
+from tests.support.crash_run import NEVER, crash
 from tests.support.markers import mark_storage
 from tests.support.runs import run
 from tests.support.stuck import Hanging
@@ -213,12 +212,6 @@ def stage(
     return Stage(server, tmp_path_factory.mktemp("crash"))
 
 
-@pytest.fixture(scope="module")
-def crasher() -> Iterator[CrashServer]:
-    with crash_server() as started:
-        yield started
-
-
 @pytest.mark.parametrize(
     "job",
     [
@@ -228,13 +221,13 @@ def crasher() -> Iterator[CrashServer]:
     ],
 )
 def test_2_5_a_crash_at_any_point_is_completed_by_the_next_run(
-    job: str, stage: Stage, crasher: CrashServer, monkeypatch: pytest.MonkeyPatch
+    job: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = expected_end(job, stage, monkeypatch)
 
     def crashed(point: int) -> tuple[str, Validibot, list[str]]:
         address, copy = stage.fresh()
-        reached = crasher.crash(job=job, url=address, root=copy.root, as_of=NOW, point=point)
+        reached = crash(job=job, url=address, root=copy.root, as_of=NOW, point=point)
         return address, copy, reached
 
     def total() -> int:

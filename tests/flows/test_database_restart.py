@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import uuid4
@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from sqlalchemy import URL, Engine, create_engine, event, text
 
 from demo.embedded import EmbeddedServer
@@ -26,8 +26,10 @@ from maintenance.report import Report, StopReason
 from maintenance.settings import DRIVER, Settings, settings
 from tasks.retrying import BACKOFF, SHORT_BACKOFF
 from tests.support.application_server import ApplicationServer, Stop, application_server
+from tests.support.crash_points import ALL, VARIABLE, choice
 from tests.support.hooks import CLAIM, STAMP, at_statement
 from tests.support.markers import identify
+from tests.support.prefect_server import settings_of
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
 
@@ -38,11 +40,9 @@ FLOWS = {
 }
 JOB = purge_expired_submissions.name
 ITEMS = 5
-AWAY_SECONDS = 0.5
-SAMPLE = 6
-"""Statements of a run at which the server restarts; in CI all of them."""
+AWAY_SECONDS = 0.1
 DELAYS = (list(BACKOFF), list(SHORT_BACKOFF))
-SHORT_DELAYS = [1.0, 3.0, 6.0]
+SHORT_DELAYS = [0.5, 2.0, 10.0]
 TRUNCATE = "TRUNCATE {} CASCADE".format(
     ", ".join(f'"{table.name}"' for table in schema.metadata.sorted_tables)
 )
@@ -151,6 +151,14 @@ def after_preflight(act: Callable[[], None]) -> Iterator[None]:
     assert acted
 
 
+def restart_points(job: str, total: int) -> Sequence[int]:
+    """Return numbers of statements: all, or one for every way in which a server goes down."""
+    if os.environ[VARIABLE] == ALL:
+        return range(total)
+    draw = random.Random(f"{choice()} restart of {job}")
+    return sorted(draw.choice(range(way, total, len(Stop))) for way in range(len(Stop)))
+
+
 @pytest.mark.parametrize("job", list(FLOWS))
 def test_10_9_a_restart_at_any_statement_is_survived(
     application: ApplicationServer, validibot: Validibot, job: str
@@ -159,12 +167,9 @@ def test_10_9_a_restart_at_any_statement_is_survived(
     with at_each_statement(lambda _: None) as statements:
         assert work.run().done == ITEMS
     assert work.is_done()
-    points = range(len(statements))
-    if os.environ.get("CI") != "true":
-        points = sorted(random.Random(job).sample(points, SAMPLE))  # type: ignore[assignment]
-    for point in points:
+    for point in restart_points(job, len(statements)):
         how = list(Stop)[point % len(Stop)]
-        where = f"{how.name} before statement {point}: {statements[point]}"
+        where = f"{how.name} before statement {point}: {statements[point]} ({choice()})"
         work = Work(validibot, job)
 
         def restart(number: int, point: int = point, how: Stop = how) -> None:
@@ -270,9 +275,8 @@ def test_10_9_a_run_on_a_server_is_completed(
     application: ApplicationServer, validibot: Validibot, prefect_server: PrefectServer
 ) -> None:
     work = Work(validibot, JOB)
-    address = prefect_server.client_settings["PREFECT_API_URL"]
     with (
-        temporary_settings({PREFECT_API_URL: address, PREFECT_LOGGING_TO_API_ENABLED: False}),
+        temporary_settings({**settings_of(prefect_server), PREFECT_LOGGING_TO_API_ENABLED: False}),
         at_statement(JOB, STAMP, lambda _: application.restart(Stop.KILL, AWAY_SECONDS)) as met,
     ):
         state = run_flow(purge_expired_submissions, parameters={"as_of": NOW}, return_type="state")

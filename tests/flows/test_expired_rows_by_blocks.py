@@ -21,7 +21,7 @@ from tasks.expiry.delete_pass import begin
 from tasks.expiry.expired_rows import DeleteOptions, count_expired, delete_expired
 from tasks.expiry.ranges import BlockRange, BlockScan, Due, TimeRange, TimeScan
 from tests.support.crash_points import choice, crash_points
-from tests.support.crash_server import NEVER, crash_server
+from tests.support.crash_run import NEVER, crash
 from tests.support.hooks import at_statement
 from tests.support.runs import run
 from tests.support.sessions import block_of, change, fill_sessions, session_keys
@@ -300,32 +300,31 @@ def test_2_5_by_blocks_a_crash_at_any_point_is_completed_by_the_next_run(
     kept = fill_sessions(engine, rows=ROWS, due=DUE, shuffled=shuffled)
     engine.dispose()
     names: list[str] = []
-    with crash_server() as crasher:
 
-        def crashed(point: int) -> tuple[URL, list[str]]:
-            copy = server.create_database(f"{scene}_copy", template=scene)
-            address = copy.render_as_string(hide_password=False)
-            order = {"job": JOB, "url": address, "root": tmp_path, "as_of": NOW}
-            return copy, crasher.crash(**order, point=point)
+    def crashed(point: int) -> tuple[URL, list[str]]:
+        copy = server.create_database(f"{scene}_copy", template=scene)
+        address = copy.render_as_string(hide_password=False)
+        order = {"job": JOB, "url": address, "root": tmp_path, "as_of": NOW}
+        return copy, crash(**order, point=point)
 
-        def total() -> int:
-            _, reached = crashed(NEVER)
-            server.drop_database(f"{scene}_copy")
-            return len(reached)
+    def total() -> int:
+        _, reached = crashed(NEVER)
+        server.drop_database(f"{scene}_copy")
+        return len(reached)
 
-        for point in crash_points(scene, total):
-            copy, names = crashed(point)
-            address = copy.render_as_string(hide_password=False)
-            monkeypatch.setenv("DATABASE_URL", address)
-            settings.cache_clear()
-            report = run(clear_sessions, as_of=NOW)
-            engine = create_engine(copy.set(drivername=DRIVER))
-            assert session_keys(engine) == kept, f"after a crash before: {names[-1]} ({choice()})"
-            assert report.failed == 0
-            engine.dispose()
-            dispose_engines()
-            server.drop_database(f"{scene}_copy")
-            if len(names) <= point:
-                break
+    for point in crash_points(scene, total):
+        copy, names = crashed(point)
+        address = copy.render_as_string(hide_password=False)
+        monkeypatch.setenv("DATABASE_URL", address)
+        settings.cache_clear()
+        report = run(clear_sessions, as_of=NOW)
+        engine = create_engine(copy.set(drivername=DRIVER))
+        assert session_keys(engine) == kept, f"after a crash before: {names[-1]} ({choice()})"
+        assert report.failed == 0
+        engine.dispose()
+        dispose_engines()
+        server.drop_database(f"{scene}_copy")
+        if len(names) <= point:
+            break
     server.drop_database(scene)
     assert sum(BLOCK_SCAN in name for name in names) >= 3

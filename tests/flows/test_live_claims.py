@@ -1,19 +1,18 @@
 """Files are deleted only while the claim on their rows is alive (SPEC 10.2)."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 from sqlalchemy import Engine, text
 
 from flows.purge_expired_outputs import purge_expired_outputs
 from flows.purge_expired_submissions import purge_expired_submissions
 from maintenance import schema
+from tests.support.commands import CODE, Command, without_prefect
 from tests.support.validibot import BEFORE, DAY, NOW, Validibot
 
 ITEMS = 20
@@ -37,11 +36,11 @@ sys.exit(main(sys.argv[1:]))
 """A run that is frozen right after it has deleted its fifth file; it retries at once."""
 
 
-def stopped(process: subprocess.Popen[str]) -> None:
+def stopped(process: Command) -> None:
     """Wait until the process has stopped itself."""
-    found, status = os.waitpid(process.pid, os.WUNTRACED)
-    assert found == process.pid
-    assert os.WIFSTOPPED(status), "the run ended before it was frozen"
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        assert process.poll() is None, "the run ended before it was frozen"
+        time.sleep(0.01)
 
 
 def claims_end(engine: Engine) -> None:
@@ -94,13 +93,9 @@ def test_10_2_a_run_that_was_frozen_deletes_no_file_of_rows_that_changed_meanwhi
     validibot: Validibot, database: Engine, job: str
 ) -> None:
     files = make(validibot, job)
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, job, "--as-of", NOW.isoformat(), "--json"],
-        env=os.environ | {"MAINTENANCE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS": str(IDLE_SECONDS)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    variables = {"MAINTENANCE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS": str(IDLE_SECONDS)}
+    options = ("--as-of", NOW.isoformat(), "--json")
+    process = Command(CODE, PROGRAM, job, *options, env=without_prefect(**variables))
     try:
         stopped(process)
         claims_end(database)

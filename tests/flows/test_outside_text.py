@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +15,10 @@ from maintenance import schema
 from maintenance.report import Report
 from maintenance.report_markdown import to_markdown
 from maintenance.settings import Settings
+from tests.support.commands import run_command, without_prefect
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
 
-ROOT = Path(__file__).parents[2]
 NAME = "a\x1b[31m\n[x](javascript:alert(1))<img src=x>\u202egnp.漢|"
 
 
@@ -90,19 +89,16 @@ def test_a_name_in_a_bundle_is_safe_in_the_report_its_json_and_its_markdown(
 def test_a_report_is_printed_in_every_encoding_of_the_terminal(
     encoding: str, options: list[str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows", "purge-expired-submissions", *options],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": encoding, "PREFECT_API_URL": ""},
-        capture_output=True,
-        timeout=90,
-        check=False,
+    done = run_command(
+        "flows",
+        *("purge-expired-submissions", *options),
+        env=without_prefect(PYTHONIOENCODING=encoding),
+        encoding=encoding,
     )
-    printed = done.stdout.decode(encoding)
     assert done.returncode == 1, done.stderr
-    assert b"Traceback" not in done.stderr
-    assert b"\x1b" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
     if options:
-        assert "\\x1b" in json.loads(printed)["failures"][0]["cause"]
+        assert "\\x1b" in json.loads(done.stdout)["failures"][0]["cause"]
     else:
-        assert "is a directory where a file was expected" in printed
+        assert "is a directory where a file was expected" in done.stdout

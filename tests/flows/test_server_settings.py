@@ -20,15 +20,30 @@ from tests.support.validibot import DAY, NOW, Validibot
 from tests.support.work import work_for_every_job
 
 WRITING = sorted(job for job, access in ACCESS.items() if access.update or access.delete)
+# Each value once; what does not exclude another setting is tested together with it.
 SETTINGS = [
-    {"DateStyle": "SQL, DMY", "IntervalStyle": "sql_standard"},
-    {"DateStyle": "German", "IntervalStyle": "iso_8601", "TimeZone": "America/New_York"},
-    {"DateStyle": "Postgres, MDY", "bytea_output": "escape", "extra_float_digits": "-15"},
-    {"client_encoding": "LATIN1", "standard_conforming_strings": "off"},
-    {"default_transaction_isolation": "serializable", "default_transaction_deferrable": "on"},
-    {"default_transaction_read_only": "on", "transform_null_equals": "on"},
-    {"lock_timeout": "1"},
-    {"search_path": "other, public, pg_catalog"},
+    {
+        "DateStyle": "SQL, DMY",
+        "IntervalStyle": "sql_standard",
+        "client_encoding": "LATIN1",
+        "standard_conforming_strings": "off",
+        "lock_timeout": "1",
+    },
+    {
+        "DateStyle": "German",
+        "IntervalStyle": "iso_8601",
+        "TimeZone": "America/New_York",
+        "default_transaction_isolation": "serializable",
+        "default_transaction_deferrable": "on",
+    },
+    {
+        "DateStyle": "Postgres, MDY",
+        "bytea_output": "escape",
+        "extra_float_digits": "-15",
+        "default_transaction_read_only": "on",
+        "transform_null_equals": "on",
+        "search_path": "other, public, pg_catalog",
+    },
 ]
 HIDING = """
 CREATE SCHEMA other;

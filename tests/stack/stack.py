@@ -28,9 +28,13 @@ REQUEST = """
 import base64, json, os, sys, urllib.request
 login = base64.b64encode(os.environ["PREFECT_SERVER_API_AUTH_STRING"].encode()).decode()
 method, path, body = sys.argv[1:]
+api = "http://127.0.0.1:4200/api"
+headers = {"Authorization": "Basic " + login, "Content-Type": "application/json"}
+token = urllib.request.Request(api + "/csrf-token?client=test", headers=headers)
+headers["Prefect-Csrf-Client"] = "test"
+headers["Prefect-Csrf-Token"] = json.load(urllib.request.urlopen(token, timeout=30))["token"]
 request = urllib.request.Request(
-    "http://127.0.0.1:4200/api" + path, data=body.encode() or None, method=method,
-    headers={"Authorization": "Basic " + login, "Content-Type": "application/json"})
+    api + path, data=body.encode() or None, method=method, headers=headers)
 print(urllib.request.urlopen(request, timeout=30).read().decode() or "null")
 """
 

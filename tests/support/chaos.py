@@ -173,9 +173,8 @@ class Chaos:
         now = datetime.now(UTC)
         if now < self._looked + timedelta(seconds=LOOK_SECONDS):
             return
-        address = f"{self._prefect.client_settings['PREFECT_API_URL']}/flow_runs/count"
         with suppress(httpx.HTTPError):
-            httpx.post(address, json={}, timeout=ANSWER_SECONDS, trust_env=False).raise_for_status()
+            self._prefect.api.count_runs(ANSWER_SECONDS)
             if self._answered < self._looked:
                 self.struck.append(Struck(Crash.STANDSTILL, self._answered, now, frozenset()))
             self._answered = now

@@ -11,7 +11,7 @@ from itertools import chain, count
 
 VARIABLE = "CRASHES"
 ALL = "all"
-SAMPLE = 12
+SAMPLE = 4
 """Points of one run."""
 
 

@@ -44,8 +44,6 @@ LONGEST_FIRST = (
     CONTAINERS,
     "tests/flows/test_database_restart.py",
     "tests/flows/test_wrong_storage.py",
-    "tests/flows/test_command_line.py",
-    "tests/flows/run/test_stopping.py",
 )
 """Groups that take long start first: at the end, all other workers would wait for them.
 

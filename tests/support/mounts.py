@@ -1,17 +1,24 @@
 """Running Python in a mount namespace of its own, where volumes are mounted for real."""
 
+import ctypes
 import json
 import os
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.commands import CODE, run_command
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+"""Of Linux; Python 3.12 has them."""
+
 PRELUDE = """
 import json, subprocess, sys
+from tests.support.mounts import enter_namespace
+enter_namespace()
 from flows.jobs import JOBS
 from maintenance.database import dispose_engines
 from tests.support.hooks import at_statement
@@ -63,18 +70,26 @@ def namespace_or_skip() -> tuple[str, ...]:
     return command
 
 
+def enter_namespace() -> None:
+    """Move this process, which has one thread, to a namespace like that of the command."""
+    user, group = os.geteuid(), os.getegid()
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(CLONE_NEWNS | (CLONE_NEWUSER if user else 0)):
+        raise OSError(ctypes.get_errno(), "unshare")
+    if user:
+        own = Path("/proc/self")
+        (own / "setgroups").write_text("deny")
+        (own / "uid_map").write_text(f"0 {user} 1")
+        (own / "gid_map").write_text(f"0 {group} 1")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
 def printed_in_namespace(code: str, *arguments: object) -> Any:
     """Run code in a namespace, with the arguments in `sys.argv`; return the JSON that it printed.
 
     The code may call `mount`, `bind`, `unmount` and `attempt`, which runs a job.
     """
-    child = subprocess.run(
-        [*namespace_or_skip(), sys.executable, "-c", PRELUDE + code, *map(str, arguments)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    namespace_or_skip()
+    child = run_command(CODE, PRELUDE + code, *map(str, arguments), timeout=120)
     assert child.returncode == 0, child.stderr
     return json.loads(child.stdout.strip().splitlines()[-1])

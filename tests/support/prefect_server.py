@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+from prefect.settings.legacy import Setting
+
 from demo.environment import clean_environment
 from demo.servers import PrefectServer
 
@@ -34,6 +37,14 @@ def deployed_prefect(settings: Mapping[str, str] | None = None) -> Iterator[Pref
                 timeout=APPLY_SECONDS,
             )
             yield running
+
+
+def settings_of(server: PrefectServer) -> dict[Setting, Any]:
+    """Return the settings of Prefect's own client, for `temporary_settings`."""
+    return {
+        PREFECT_API_URL: server.client_settings["PREFECT_API_URL"],
+        PREFECT_API_AUTH_STRING: server.login,
+    }
 
 
 def ask(server: PrefectServer, method: str, path: str, body: object = None) -> Any:

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 
+PASSED_ON = {"content-type", "authorization", "prefect-csrf-client", "prefect-csrf-token"}
+
 
 @contextmanager
 def refusing(address: str, path: str) -> Iterator[str]:
@@ -25,7 +27,9 @@ def refusing(address: str, path: str) -> Iterator[str]:
             if self.path == path:
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"{}")
                 return
-            kind = {"content-type": self.headers.get("content-type") or "application/json"}
+            kind = {
+                name: value for name, value in self.headers.items() if name.lower() in PASSED_ON
+            }
             with httpx.Client(trust_env=False, timeout=30) as client:
                 answer = client.request(
                     self.command, f"{address}{self.path}", content=body, headers=kind

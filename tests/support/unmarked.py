@@ -16,6 +16,8 @@ import pytest
 from tests.support.browser import NAMES
 
 STARTED = "subprocess.Popen"
+DRIVER = "playwright"
+"""A folder of the program that starts browsers."""
 
 
 class Unmarked(Exception):
@@ -31,7 +33,7 @@ def marker_for(command: Sequence[str]) -> str | None:
         return "server"
     if any(word.startswith("prefect.server.") for word in command):
         return "server"  # the temporary one that Prefect starts by itself
-    if command and Path(command[0]).name in NAMES:
+    if command and (Path(command[0]).name in NAMES or DRIVER in Path(command[0]).parts):
         return "browser"
     return None
 

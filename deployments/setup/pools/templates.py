@@ -1,8 +1,9 @@
 """The base job template of each type of work pool.
 
-They are written out here because the packages that hold Prefect's own templates for docker and
-kubernetes are installed with those workers only. A template that an operator edits in the UI is
-kept.
+They set the command and the image of all runs: a user who may start runs could otherwise run any
+program with the worker's rights. They are written out here because the packages that hold Prefect's
+own templates for docker and kubernetes are installed with those workers only. A template that an
+operator edits in the UI is kept.
 """
 
 from typing import Any
@@ -69,6 +70,7 @@ def default_template(kind: PoolType) -> Template | None:
 def _process() -> Template:
     template = ProcessWorker.get_default_base_job_template()
     template["variables"]["properties"]["env"]["default"] = _of_runs()
+    _fix_command(template)
     return template
 
 
@@ -77,8 +79,6 @@ def _docker(settings: DeploymentSettings) -> Template:
     environment |= {"STORAGE_ROOT": STORAGE_ROOT, **WRITABLE} | _of_runs()
     variables = {
         "name": _text("Name", None),
-        "command": _text("Command", COMMAND),
-        "image": _text("Image", settings.image),
         "image_pull_policy": _text("Image pull policy", "IfNotPresent")
         | {"enum": ["IfNotPresent", "Always", "Never"]},
         "env": _texts("Environment", environment),
@@ -90,10 +90,10 @@ def _docker(settings: DeploymentSettings) -> Template:
         "stream_output": _flag("Show the container's output in the worker's", default=True),
         "mem_limit": _text("Memory limit", None),
         "privileged": _flag("Privileged", default=False),
-        "container_create_kwargs": _variable("User and rights", "object", CONTAINER),
     }
     return {
-        "job_configuration": {name: _placeholder(name) for name in variables},
+        "job_configuration": {name: _placeholder(name) for name in variables}
+        | {"command": COMMAND, "image": settings.image, "container_create_kwargs": CONTAINER},
         "variables": {"type": "object", "properties": variables},
     }
 
@@ -101,8 +101,6 @@ def _docker(settings: DeploymentSettings) -> Template:
 def _kubernetes(image: str) -> Template:
     variables = {
         "name": _text("Name", None),
-        "command": _text("Command", COMMAND),
-        "image": _text("Image", image),
         "image_pull_policy": _text("Image pull policy", "IfNotPresent")
         | {"enum": ["IfNotPresent", "Always", "Never"]},
         "namespace": _text("Namespace", "validibot"),
@@ -118,9 +116,9 @@ def _kubernetes(image: str) -> Template:
     }
     container = {
         "name": "prefect-job",
-        "image": "{{ image }}",
+        "image": image,
         "imagePullPolicy": "{{ image_pull_policy }}",
-        "args": "{{ command }}",
+        "args": COMMAND,
         "env": "{{ env }}",
         "envFrom": [{"secretRef": {"name": "{{ secret }}"}}],
         "volumeMounts": [{"name": "storage", "mountPath": STORAGE_ROOT}],
@@ -148,13 +146,19 @@ def _kubernetes(image: str) -> Template:
             "template": {"spec": {"parallelism": 1, "completions": 1} | pod},
         },
     }
-    own = {"image", "image_pull_policy", "service_account_name", "secret", "storage_claim"}
+    own = {"image_pull_policy", "service_account_name", "secret", "storage_claim"}
     direct = variables.keys() - own - {"finished_job_ttl"}
     return {
         "job_configuration": {name: _placeholder(name) for name in sorted(direct)}
-        | {"job_manifest": manifest},
+        | {"command": COMMAND, "job_manifest": manifest},
         "variables": {"type": "object", "properties": variables},
     }
+
+
+def _fix_command(template: Template) -> None:
+    """Let all runs have the pool's command, so that who starts a run cannot choose another one."""
+    del template["variables"]["properties"]["command"]
+    template["job_configuration"]["command"] = COMMAND
 
 
 def _placeholder(name: str) -> str:

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,10 +17,11 @@ from flows.jobs import JOBS
 from maintenance import settings as settings_module
 from maintenance.cli import main
 from maintenance.settings import Settings
+from tests.support.commands import run_fresh
 from tests.support.jobs_on_server import heartbeat
-from tests.support.prefect_server import ask, automations, deployments, edit_schedule
+from tests.support.prefect_server import ask, automations, deployments, edit_schedule, settings_of
 
-OF_SERVER = ["Prefect server", "work pool", "worker", "crash rescue"]
+OF_SERVER = ["Prefect server", "server's login", "work pool", "worker", "crash rescue"]
 NAMES = [
     *("settings", "database", "tables and columns", "grants", "indexes"),
     *("storage private", "storage public", "storage private marker", "storage public marker"),
@@ -86,12 +85,12 @@ def test_what_operators_paused_is_a_warning_and_what_is_missing_an_error(
 def test_a_server_that_nothing_was_set_up_on(
     environment: Settings, prefect_server: PrefectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address = prefect_server.client_settings["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: address}):
+    with temporary_settings(settings_of(prefect_server)):
         found = check(capsys, 1)
     levels = {name: found[name][0] for name in NAMES[NAMES.index("Prefect server") :]}
     assert levels == {
         "Prefect server": "ok",
+        "server's login": "ok",
         "work pool": "error",
         "worker": "warning",
         "crash rescue": "warning",
@@ -160,15 +159,8 @@ def test_without_a_server_named_nothing_is_scheduled(environment: Settings, tmp_
     """The command itself, as a process of its own."""
     address = environment.url.set(drivername="postgresql").render_as_string(hide_password=False)
     variables = {"DATABASE_URL": address, "STORAGE_ROOT": str(environment.storage_root)}
-    done = subprocess.run(
-        [sys.executable, "-m", "maintenance", "check"],
-        cwd=tmp_path,
-        env=clean_environment(os.environ, tmp_path) | variables | {"PREFECT_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    given = clean_environment(os.environ, tmp_path) | variables | {"PREFECT_HOME": str(tmp_path)}
+    done = run_fresh("maintenance", "check", cwd=tmp_path, env=given)
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     assert len(lines) == len(NAMES)

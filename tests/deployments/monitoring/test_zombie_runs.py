@@ -43,6 +43,7 @@ from tests.support.prefect_server import (
     deployed_prefect,
     deployments,
     edit_schedule,
+    settings_of,
 )
 from tests.support.refusing import refusing
 from tests.support.validibot import NOW, Validibot
@@ -78,7 +79,7 @@ def deaf_server() -> Iterator[PrefectServer]:
 def prefect(deaf_server: PrefectServer) -> Iterator[PrefectServer]:
     """The same, with everything as it was deployed and no run that has begun."""
     restore(deaf_server)
-    with temporary_settings({PREFECT_API_URL: deaf_server.client_settings["PREFECT_API_URL"]}):
+    with temporary_settings(settings_of(deaf_server)):
         yield deaf_server
 
 
@@ -387,7 +388,7 @@ def test_a_server_that_answers_in_part_has_no_run_marked(
     late = began(client, dead) + HOUR
     with (
         refusing(prefect.api.address, "/api/events/filter") as address,
-        temporary_settings({PREFECT_API_URL: f"{address}/api"}),
+        temporary_settings({**settings_of(prefect), PREFECT_API_URL: f"{address}/api"}),
     ):
         assert end_zombies(ALWAYS, late) is None
     assert "cannot check for zombie runs: the Prefect server at " in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """`python -m deployments` against a real server."""
 
 import io
+import json
 import os
 import shlex
 import subprocess
@@ -39,7 +40,9 @@ from tests.support.prefect_server import (
     edit_schedule,
     everything,
     schedules,
+    settings_of,
 )
+from tests.support.refusing import PASSED_ON
 
 APPLY_SECONDS = 90
 NOTHING = "Changed: nothing"
@@ -67,15 +70,18 @@ def prefect() -> Iterator[PrefectServer]:
 
 def apply(prefect: PrefectServer, *options: str, **variables: str) -> str:
     """Do what the command does; return what it says."""
-    return apply_at(prefect.client_settings["PREFECT_API_URL"], *options, **variables)
+    return apply_at(prefect, prefect.client_settings["PREFECT_API_URL"], *options, **variables)
 
 
-def apply_at(address: str, *options: str, **variables: str) -> str:
+def apply_at(prefect: PrefectServer, address: str, *options: str, **variables: str) -> str:
     """Do it at another address of the server."""
     with pytest.MonkeyPatch.context() as patch, io.StringIO() as said:
         for name, value in variables.items():
             patch.setenv(name, value)
-        with temporary_settings({PREFECT_API_URL: address}), redirect_stdout(said):
+        with (
+            temporary_settings({**settings_of(prefect), PREFECT_API_URL: address}),
+            redirect_stdout(said),
+        ):
             assert main(options) == 0
         return said.getvalue()
 
@@ -275,9 +281,8 @@ def test_an_apply_that_is_killed_after_any_change_loses_no_edit_and_is_completed
     }
     path = with_defaults(tmp_path, defaults)
     others = schedules(prefect)
-    address = prefect.client_settings["PREFECT_API_URL"]
     killed = []
-    with temporary_settings({PREFECT_API_URL: address}), get_client(sync_client=True) as client:
+    with temporary_settings(settings_of(prefect)), get_client(sync_client=True) as client:
         for _ in range(5):
             try:
                 for one in read_declared(Path(path)):
@@ -410,7 +415,7 @@ def deaf(prefect: PrefectServer) -> Iterator[str]:
             if self.path == "/api/events":
                 self.answer(403, b"{}")
                 return
-            headers = {"Content-Type": "application/json"}
+            headers = {k: v for k, v in self.headers.items() if k.lower() in PASSED_ON}
             answer = client.request(self.command, target + self.path, content=body, headers=headers)
             self.answer(answer.status_code, answer.content)
 
@@ -446,7 +451,7 @@ def test_an_event_that_cannot_be_sent_is_a_line_and_the_next_apply_sends_it(
     changed = {"purge-expired-submissions": "20 * * * *", "purge-expired-outputs": "10 * * * *"}
     defaults = with_defaults(tmp_path, changed)
     with deaf(prefect) as address:
-        said = apply_at(address, "--prefect-file", defaults)
+        said = apply_at(prefect, address, "--prefect-file", defaults)
     line_of(said, "Could not send the events about conflicts: the server answered 403")
     assert NEEDED in said
     assert schedules(prefect)["purge-expired-outputs"] == [("10 * * * *", "UTC", True)]
@@ -474,16 +479,16 @@ def test_another_type_of_work_pool_is_one_variable_and_schedules_stay(
         assert f"work pool maintenance of type {kind}: made" in said
         pool = ask(prefect, "GET", f"/work_pools/{WORK_POOL}")
         assert pool["type"] == kind
-        variables = pool["base_job_template"]["variables"]["properties"]
-        assert variables["image"]["default"] == "own:1"
+        template = pool["base_job_template"]
+        assert '"own:1"' in json.dumps(template["job_configuration"])
         found = deployments(prefect).values()
         assert {one["work_pool_name"] for one in found} == {WORK_POOL}
         assert schedules(prefect) == before
         assert apply(prefect, MAINTENANCE_IMAGE="own:1").startswith(NOTHING)
 
         # What an operator writes into the template stays.
-        pool["base_job_template"]["variables"]["properties"]["image"]["default"] = "mine:2"
-        template = {"base_job_template": pool["base_job_template"]}
+        template["variables"]["properties"]["env"]["default"]["MINE"] = "2"
+        template = {"base_job_template": template}
         ask(prefect, "PATCH", f"/work_pools/{WORK_POOL}", template)
         assert "an operator edited its job template" in apply(prefect)
         pool = ask(prefect, "GET", f"/work_pools/{WORK_POOL}")

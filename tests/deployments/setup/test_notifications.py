@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.server.utilities.user_templates import render_user_template_sync
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 
 from demo.processes import ChildFailed, wait_until
 from demo.servers import PrefectServer
@@ -25,7 +25,7 @@ from deployments.setup.conflicts import (
     report_conflicts,
 )
 from deployments.setup.last_applied import LastApplied
-from tests.support.prefect_server import ask, automations
+from tests.support.prefect_server import ask, automations, settings_of
 
 pytestmark = pytest.mark.slow
 
@@ -84,8 +84,7 @@ def emit(server: PrefectServer, event: str, payload: dict[str, object]) -> None:
 def test_an_example_is_off_until_it_has_an_address_and_then_sends_our_events(
     prefect_server: PrefectServer,
 ) -> None:
-    address = prefect_server.client_settings["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: address}), get_client(sync_client=True) as client:
+    with temporary_settings(settings_of(prefect_server)), get_client(sync_client=True) as client:
         apply_automations(client, LastApplied(client), Changes())
         before = automations(prefect_server)
         assert {one.name for one in EXAMPLES} <= before.keys()

@@ -8,13 +8,15 @@ from typing import Any, get_args
 
 import pytest
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
+from prefect.utilities.templating import apply_values
 from prefect.workers.base import BaseJobConfiguration
 from ruamel.yaml import YAML
 
 from demo.servers import PrefectServer
 from deployments.settings import DeploymentSettings, PoolType
-from deployments.setup.pools.templates import base_job_template, from_worker
+from deployments.setup.pools.templates import COMMAND, base_job_template, from_worker
+from tests.support.prefect_server import settings_of
 
 COMPOSE = Path(__file__).parents[3] / "compose.yaml"
 IMAGE = "registry.example/own:1"
@@ -51,8 +53,9 @@ def test_a_template_says_only_what_its_worker_knows(kind: PoolType) -> None:
 
 def test_a_container_has_the_storage_the_network_and_the_rights_of_the_composed_worker() -> None:
     worker = YAML(typ="safe").load(COMPOSE.read_text())["services"]["worker"]
-    variables = base_job_template("docker", settings())["variables"]["properties"]
-    rights = variables["container_create_kwargs"]["default"]
+    template = base_job_template("docker", settings())
+    rights = dict(template["job_configuration"]["container_create_kwargs"])
+    variables = template["variables"]["properties"]
     tmpfs = [f"{path}:{options}" for path, options in rights.pop("tmpfs").items()]
     assert rights | {"tmpfs": tmpfs} == {name: worker[name] for name in (*rights, "tmpfs")}
     assert variables["volumes"]["default"] == ["validibot_validibot_storage:/app/storage"]
@@ -64,6 +67,17 @@ def test_a_container_has_the_storage_the_network_and_the_rights_of_the_composed_
     variables = base_job_template("docker", other)["variables"]["properties"]
     assert variables["volumes"]["default"] == ["files:/app/storage"]
     assert variables["networks"]["default"] == ["net"]
+
+
+@pytest.mark.parametrize("kind", get_args(PoolType))
+def test_a_run_cannot_choose_its_command_or_image(kind: PoolType) -> None:
+    template = base_job_template(kind, settings())
+    chosen = {"command": "touch started", "image": "chosen:1"}
+    filled = apply_values(template["job_configuration"], chosen)
+    assert filled["command"] == COMMAND
+    assert "touch" not in json.dumps(filled)
+    assert "chosen" not in json.dumps(filled)
+    assert (IMAGE in json.dumps(filled)) is (kind != "process")
 
 
 @pytest.mark.parametrize("kind", get_args(PoolType))
@@ -87,8 +101,7 @@ def test_a_container_gets_its_settings_from_the_workers_environment(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@db/validibot")
     monkeypatch.delenv("POSTGRES_HOST", raising=False)
-    address = prefect_server.client_settings["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: address}):
+    with temporary_settings(settings_of(prefect_server)):
         template = base_job_template("docker", settings())
         made = BaseJobConfiguration.from_template_and_values(template, {"env": {"MORE": "1"}})
         job: BaseJobConfiguration = asyncio.run(made)

@@ -1,9 +1,9 @@
 """What `python -m deployments` refuses, each with one clear line, before anything is changed."""
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -12,33 +12,25 @@ from deployments.names import PREFECT_FILE
 from deployments.settings import load_deployment_settings
 from deployments.setup.declared import DeclarationError, read_declared
 from maintenance.errors import SettingsError
+from tests.support.commands import run_command, run_fresh
 
-APPLY_SECONDS = 90
 
-
-def refused(cwd: Path, *options: str, **variables: str) -> str:
+def refused(cwd: Path, run: Callable[..., CompletedProcess[str]], **variables: str) -> str:
     """Return the only line that it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "deployments", *options],
-        cwd=cwd,
-        env=clean_environment(os.environ, cwd) | {"PREFECT_HOME": str(cwd)} | variables,
-        capture_output=True,
-        text=True,
-        timeout=APPLY_SECONDS,
-        check=False,
-    )
+    environment = clean_environment(os.environ, cwd) | {"PREFECT_HOME": str(cwd)} | variables
+    done = run("deployments", cwd=cwd, env=environment)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     return line
 
 
 def test_a_missing_address(tmp_path: Path) -> None:
-    assert "PREFECT_API_URL is not set" in refused(tmp_path)
+    assert "PREFECT_API_URL is not set" in refused(tmp_path, run_fresh)
 
 
 def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
     address = "http://127.0.0.1:1/api"
-    said = refused(tmp_path, PREFECT_API_URL=address)
+    said = refused(tmp_path, run_command, PREFECT_API_URL=address)
     assert f"no Prefect server answers at {address}" in said
 
 

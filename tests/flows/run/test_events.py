@@ -1,11 +1,7 @@
 """Events of runs: sent before the process ends, with counts, and without delaying the run."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -30,30 +26,24 @@ from maintenance import schema
 from maintenance.guard import guard
 from maintenance.report import MAX_FAILURES, Failure, Overdue, Report, StopReason
 from maintenance.settings import Settings
+from tests.support.commands import CODE, Command, run_command, without_prefect
 from tests.support.prefect_server import ask
 from tests.support.validibot import DAY, NOW, Validibot
 
-ROOT = Path(__file__).parents[3]
 WAIT_SECONDS = 60.0
 CALL_SECONDS = 5.0
 MAX_BYTES = 20_000
 
 
-def begin(server: PrefectServer, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows", *arguments, "--json"],
-        cwd=ROOT,
-        env={**os.environ, **server.client_settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def begin(server: PrefectServer, *arguments: str) -> Command:
+    variables = without_prefect(**server.client_settings)
+    return Command("flows", *arguments, "--json", env=variables)
 
 
 def run(server: PrefectServer, *arguments: str) -> int:
     process = begin(server, *arguments)
     process.communicate(timeout=WAIT_SECONDS)
-    return process.returncode
+    return process.wait()
 
 
 def events(server: PrefectServer, job: str, since: datetime) -> list[dict[str, Any]]:
@@ -239,13 +229,7 @@ print(time.monotonic() - started)
 
 @pytest.mark.slow
 def test_an_unreachable_server_does_not_delay_a_run_and_its_process_only_for_seconds() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", EMIT],
-        cwd=ROOT,
-        env={**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"},
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-        check=True,
-    )
+    variables = without_prefect(PREFECT_API_URL=f"http://127.0.0.1:{free_port()}/api")
+    done = run_command(CODE, EMIT, env=variables, timeout=WAIT_SECONDS)
+    assert done.returncode == 0, done.stderr
     assert float(done.stdout) < CALL_SECONDS

@@ -7,11 +7,12 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Crashed, Running, Scheduled
 
 from demo.servers import PrefectServer
 from flows.run.rerun_limit import MAX_RERUNS, refuse_endless_reruns
+from tests.support.prefect_server import settings_of
 
 
 @flow
@@ -35,7 +36,7 @@ def killed(client: SyncPrefectClient, times: int) -> State[Any]:
 @pytest.mark.slow
 def test_a_run_is_restarted_a_limited_number_of_times(prefect_server: PrefectServer) -> None:
     settings = {
-        PREFECT_API_URL: prefect_server.client_settings["PREFECT_API_URL"],
+        **settings_of(prefect_server),
         PREFECT_LOGGING_TO_API_ENABLED: False,
     }
     with temporary_settings(settings), get_client(sync_client=True) as client:

@@ -4,13 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,11 +22,11 @@ from maintenance.report import BatchResult, StopReason
 from maintenance.settings import Settings
 from maintenance.stop_request import StopRequested, stoppable
 from tasks.batching.slices import Batch, work_slice
+from tests.support.commands import Command, without_prefect
 from tests.support.hooks import CLAIM, STAMP, at_statement
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
 
-ROOT = Path(__file__).parents[3]
 STOP_SECONDS = 10.0
 WAIT_SECONDS = 30.0
 SESSIONS = 500
@@ -164,16 +162,8 @@ def test_a_pause_does_not_hold_up_a_stop(
     assert (process.returncode, json.loads(output)["done"]) == (143, 1)
 
 
-def begin(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows", *arguments, "--json"],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if "PREFECT" not in name}
-        | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def begin(*arguments: str, **variables: str) -> Command:
+    return Command("flows", *arguments, "--json", env=without_prefect(**variables))
 
 
 def wait_until_deleted(validibot: Validibot, total: int, some: int) -> None:

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Pending, Running
 
 from demo.processes import wait_until
@@ -22,7 +22,7 @@ from flows.run import zombie_runs
 from flows.run.takeover import is_of_same_job, limit_for, mark_zombies
 from flows.run.zombie_runs import DEFAULT_HEARTBEAT, silence_limit
 from maintenance.settings import Settings
-from tests.support.prefect_server import ask
+from tests.support.prefect_server import ask, settings_of
 from tests.support.validibot import DAY, NOW, Validibot
 
 HEARTBEAT = timedelta(seconds=30)
@@ -67,7 +67,7 @@ def test_2_8_another_deployment_of_a_flow_is_another_job() -> None:
 @pytest.fixture
 def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
     settings = {
-        PREFECT_API_URL: prefect_server.client_settings["PREFECT_API_URL"],
+        **settings_of(prefect_server),
         PREFECT_LOGGING_TO_API_ENABLED: False,
     }
     with temporary_settings(settings), get_client(sync_client=True) as client:

@@ -1,18 +1,13 @@
 """Runs on a Prefect server: their states, their reports, and what the UI shows."""
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from prefect import flow
 from prefect.settings import (
-    PREFECT_API_URL,
     PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
@@ -23,10 +18,10 @@ from flows.purge_expired_submissions import purge_expired_submissions
 from maintenance.guard import guard
 from maintenance.settings import Settings
 from tasks.purge.failure_history import ALERT_RUNS, count_failures
-from tests.support.browser import page_text
+from tests.support.browser import page_content
+from tests.support.commands import run_command, without_prefect
+from tests.support.prefect_server import settings_of
 from tests.support.validibot import DAY, NOW, Validibot
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -35,22 +30,13 @@ def _environment(environment: Settings) -> None:
 
 
 def flows(server: PrefectServer, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows", *arguments, "--json"],
-        cwd=ROOT,
-        env={**os.environ, **server.client_settings},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    variables = without_prefect(**server.client_settings)
+    return run_command("flows", *arguments, "--json", env=variables, timeout=90)
 
 
 def latest(server: PrefectServer, what: str, **query: Any) -> dict[str, Any]:
-    answer = httpx.post(
-        f"{server.api.address}/api/{what}/filter", json=query, timeout=30, trust_env=False
-    )
-    newest: dict[str, Any] = answer.raise_for_status().json()[0]
+    answer = server.api.ask("POST", f"/{what}/filter", query)
+    newest: dict[str, Any] = answer[0]
     return newest
 
 
@@ -108,8 +94,7 @@ def test_2_8_a_run_while_another_holds_the_job_is_completed_as_skipped(
 def test_5_3_five_failed_runs_in_a_row_raise_an_alert_and_a_good_one_ends_the_count(
     prefect_server: PrefectServer,
 ) -> None:
-    address = prefect_server.client_settings["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: address, PREFECT_LOGGING_TO_API_ENABLED: False}):
+    with temporary_settings({**settings_of(prefect_server), PREFECT_LOGGING_TO_API_ENABLED: False}):
         alerts = [counting({"run 1": "no"}) for _ in range(ALERT_RUNS - 1)]
         assert set(alerts) == {0}
         assert counting({"run 1": "no", "run 2": "no"}) == 1
@@ -128,12 +113,10 @@ def test_the_pages_of_the_ui_show_the_run_and_its_report(
     done = flows(prefect_server, clear_sessions.name)
     assert done.returncode == 0, done.stderr
     run = latest_run(prefect_server, clear_sessions.name)
-    page = page_text(f"{prefect_server.api.address}/runs/flow-run/{run['id']}")
+    page = page_content(prefect_server, f"/runs/flow-run/{run['id']}", "Completed")
     assert run["name"] in page
-    assert "Completed" in page
     artifact = latest(prefect_server, "artifacts", sort="CREATED_DESC")
-    page = page_text(f"{prefect_server.api.address}/artifacts/artifact/{artifact['id']}")
-    assert "1 of 1 done" in page
+    page = page_content(prefect_server, f"/artifacts/artifact/{artifact['id']}", "1 of 1 done")
     assert "Rows by table" in page
 
 
@@ -143,15 +126,13 @@ def test_the_table_of_failures_shows_hostile_names_as_text(prefect_server: Prefe
         "[click](javascript:alert(1)) ![dot](http://127.0.0.1:1/a.png) <b id=raw>b</b>"
         " http://127.0.0.1:1/auto"
     )
-    address = prefect_server.client_settings["PREFECT_API_URL"]
-    with temporary_settings({PREFECT_API_URL: address, PREFECT_LOGGING_TO_API_ENABLED: False}):
+    with temporary_settings({**settings_of(prefect_server), PREFECT_LOGGING_TO_API_ENABLED: False}):
         counting({f"run 1 {hostile}": hostile})
         assert counting({f"run 1 {hostile}": hostile}) == 0
     artifact = latest(prefect_server, "artifacts", sort="CREATED_DESC")
     (row,) = json.loads(artifact["data"])
     assert row["runs"] == 2
-    page = page_text(f"{prefect_server.api.address}/artifacts/artifact/{artifact['id']}")
-    assert "click" in page
+    page = page_content(prefect_server, f"/artifacts/artifact/{artifact['id']}", "click")
     assert 'href="javascript:' not in page
     assert 'src="http://127.0.0.1:1' not in page
     assert 'href="http://127.0.0.1:1' not in page
