@@ -234,7 +234,8 @@ def server_is_published_on_the_loopback_with_a_login(stack: Stack) -> None:
         return stack.from_host(STATUS.format(port=stack.port, method=method, path=path)).strip()
 
     assert status("GET", "/api/health") == "200 true"
-    assert status("POST", "/api/deployments/filter").startswith("401 ")
+    assert status("GET", "/api/admin/version").startswith("401 ")
+    assert status("POST", "/api/deployments/filter").startswith("403 ")  # It lacks a token, too.
     public = f'"api_url":"http://127.0.0.1:{stack.port}/api"'
     assert public in status("GET", "/ui-settings").replace(" ", "")
     assert LOGIN not in stack.logs()
