@@ -40,7 +40,7 @@ from demo.sample.loading import identify
 from demo.servers import PrefectServer, prefect_command
 from deployments.names import DEPLOYMENT, WORK_POOL
 from flows.jobs import JOBS
-from maintenance.schema import metadata
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER
 
 LOGIN = f"benchmark:{secrets.token_hex(16)}"
@@ -266,7 +266,7 @@ def main() -> None:
         server = stack.enter_context(embedded_server(base / "pg"))
         url = server.create_database("empty")
         engine = create_engine(url.set(drivername=DRIVER))
-        metadata.create_all(engine)
+        create_tables(engine)
         with engine.begin() as connection:
             identify(connection, datetime.now(UTC))
         engine.dispose()

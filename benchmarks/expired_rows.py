@@ -26,7 +26,7 @@ from benchmarks.client import Latency, live_sessions, other_client
 from benchmarks.expired_ways import WAYS, Cost
 from benchmarks.stage import SERVER_PARAMETERS, machine
 from demo.embedded import EmbeddedServer, embedded_server
-from maintenance.schema import metadata
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER
 
 CUTOFF = "2026-01-01T00:00:00+00:00"
@@ -131,7 +131,7 @@ def _old_snapshot(url: str) -> Iterator[None]:
 def _fill(server: EmbeddedServer, name: str, order: str, rows: int) -> None:
     url = server.create_database(name)
     engine = create_engine(url.set(drivername=DRIVER))
-    metadata.create_all(engine)
+    create_tables(engine)
     engine.dispose()
     fill = (
         "INSERT INTO django_session SELECT md5(number::text), %(body)s || md5(number::text),"  # noqa: S608

@@ -16,7 +16,7 @@ from sqlalchemy import URL, create_engine, text
 
 from demo.embedded import EmbeddedServer, embedded_server
 from demo.sample import SampleSpec, load_sample
-from maintenance.schema import metadata
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER
 
 SERVER_PARAMETERS = {
@@ -59,7 +59,7 @@ class Stage:
         for name in ("private", "public"):
             (base / "origin" / name).mkdir(parents=True)
         engine = create_engine(server.create_database("origin").set(drivername=DRIVER))
-        metadata.create_all(engine)
+        create_tables(engine)
         self.summary = load_sample(engine, base / "origin", spec, self.as_of)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for statement in (*prepare, "VACUUM ANALYZE"):

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -32,6 +31,7 @@ from demo.runs import run_deployment
 from demo.servers import PrefectServer, start_worker
 from deployments.names import DEPLOYMENT, WORK_POOL
 from maintenance.errors import MaintenanceError
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line, visible
 from maintenance.report import human_bytes
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -50,12 +50,17 @@ RUNS: tuple[tuple[str, dict[str, bool]], ...] = (
     ("cleanup-stuck-runs", {}),
     ("clear-sessions", {}),
 )
-say = partial(print, flush=True)
+
+
+def say(text: str = "", *, end: str = "\n") -> None:
+    """Print a text, parts of which come from other programs, and show it at once."""
+    print(visible(text), end=end, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Tell the whole story; return the exit status."""
     options = _parse(arguments)
+    escape_what_cannot_be_printed()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
@@ -213,12 +218,12 @@ def _indented(text: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(str(error)) or type(error).__name__
 
 
 def _complain(message: str, status: int) -> int:
     sys.stdout.flush()
-    print(f"demo: {message}", file=sys.stderr)
+    print(f"demo: {visible(message)}", file=sys.stderr)
     return status
 
 

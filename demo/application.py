@@ -11,7 +11,8 @@ from platformdirs.api import RuntimeDirWarning
 from sqlalchemy import URL, ColumnElement, Engine, create_engine, exists, func, select
 
 from demo.sample import SampleSpec, SampleSummary, load_sample
-from maintenance.schema import metadata, runs, sessions, submissions
+from maintenance.schema import runs, sessions, submissions
+from maintenance.schema.versions import create_tables
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from maintenance.settings import DRIVER
 from maintenance.storage.marker import MARKER
@@ -63,7 +64,7 @@ class Application:
     def fill(self, submission_count: int) -> SampleSummary:
         """Make the tables, and the sample data with its files."""
         with self._engine() as engine:
-            metadata.create_all(engine)
+            create_tables(engine)
             spec = SampleSpec(submissions=submission_count)
             return load_sample(engine, self.storage_root, spec, self.as_of)
 

@@ -3,7 +3,10 @@
 On SIGTERM, `prefect worker start` kills the processes of its runs, which become zombie runs until
 an automation finds them. So this process starts the worker and handles the signal itself: it sends
 the runs a stop request, waits until they have ended as Cancelled after their current batch, and
-then ends the worker. A second signal kills the worker and its runs at once.
+then ends the worker. What has not ended by then is killed; a second signal does so at once.
+
+The signals are SIGTERM, SIGINT (Ctrl-C) and SIGHUP (a closed terminal). One that is ignored at the
+start stays ignored: SIGINT of a script's background job, SIGHUP under nohup.
 
 The stop request is a signal that every process in the worker's process group ignores until it is
 ready to handle it. A run that is starting is therefore not killed, and gets the request again. Runs
@@ -25,25 +28,34 @@ from maintenance.stop_request import REPEATABLE
 
 GRACE_SECONDS = 25.0
 """A batch takes half a second, the longest statement 30. Supervisors must wait 5 seconds longer."""
+KILL_SECONDS = 4
+"""From the end of the grace period, when worker and runs get SIGTERM, to SIGKILL."""
 AGAIN_SECONDS = 0.5
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PROC = Path("/proc")
 
 
 def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the worker until it ends; return its exit status, or 128 plus the signal's number."""
     signal.signal(REPEATABLE, signal.SIG_IGN)  # inherited by the worker
+    heeded = [one for one in STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
+    # Prefect's worker turns SIGTERM into SIGINT, so it must not inherit that SIGINT is ignored.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     worker = subprocess.Popen(list(command), env=dict(environment), process_group=0)
+    signal.signal(signal.SIGINT, interrupt)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        for taken in (signal.SIGTERM, signal.SIGINT):
+        for taken in heeded:
             signal.signal(taken, end)
         _stop_runs(worker.pid)
         _signal_group(worker.pid, signal.SIGTERM)
+        signal.signal(signal.SIGALRM, end)
+        signal.alarm(KILL_SECONDS)
 
     def end(_number: int, _frame: FrameType | None) -> None:
         _signal_group(worker.pid, signal.SIGKILL)
 
-    for taken in (signal.SIGTERM, signal.SIGINT):
+    for taken in heeded:
         signal.signal(taken, stop)
     status = worker.wait()
     return status if status >= 0 else 128 - status

@@ -3,7 +3,8 @@
 The watch depends on no job. It reads schedules, runs and workers from the Prefect server and counts
 in the application's database what is overdue. A job is late when it has missed two windows of its
 schedule and its time budget has passed since it last did its work, or when a row has been overdue
-for that long. A paused job is never late.
+for that long. A paused job is never late. Celery Beat is a problem while it starts the same jobs.
+Continuations that Validibot does not finish are a problem, too: its own command must be run.
 
 Each problem is printed, and reported to Prefect as the event `validibot-maintenance.not-run`: once,
 and again every hour while it lasts. A server or a database that does not answer is a problem too,
@@ -27,6 +28,8 @@ from types import FrameType
 from prefect.exceptions import ObjectNotFound
 
 from deployments.client import ServerUnavailable, send_events, server
+from deployments.monitoring.beat import beat_problems
+from deployments.monitoring.continuations import continuation_problems
 from deployments.monitoring.job_state import read_job, read_workers
 from deployments.monitoring.problems import Problem, Reported, backlog_problems, find_problems
 from deployments.monitoring.zombie_runs import mark_zombies
@@ -102,6 +105,8 @@ def check(reported: Reported, now: datetime) -> list[Problem]:
     try:
         backlogs = read_backlogs()
         problems += backlog_problems(backlogs)
+        problems += beat_problems()
+        problems += continuation_problems()
         with server() as client:
             states = [read_job(client, job) for job in JOBS]
             workers = []

@@ -11,13 +11,39 @@
 -- \password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database and USAGE on the schema. PUBLIC has both unless
--- they were revoked; then:
+-- The role also needs CONNECT on the database. PUBLIC has it unless it was revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO validibot_maintenance;
---     GRANT USAGE ON SCHEMA public TO validibot_maintenance;
 --
--- Read this file again after an update: granting a right twice does no harm.
+-- If Validibot's tables are in another schema than public, it needs USAGE on that one.
+--
+-- What only newer versions of Validibot have is granted where it exists. Read this file again after
+-- an update of either application, and after each restore of the database, which drops all
+-- privileges: granting a right twice does no harm.
+
+-- PUBLIC has it, unless the schema was made anew, as a restore does.
+DO $$ BEGIN
+IF to_regnamespace('public') IS NOT NULL THEN
+    GRANT USAGE ON SCHEMA public TO validibot_maintenance;
+END IF;
+END $$;
+
+-- Celery Beat's tables, where they exist: to notice that Beat is still at work.
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_periodictask') IS NOT NULL THEN
+    GRANT SELECT (args, crontab_id, description, enabled, expires, id, interval_id, kwargs, last_run_at, name, one_off, start_time, task) ON django_celery_beat_periodictask TO validibot_maintenance;
+END IF;
+END $$;
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_crontabschedule') IS NOT NULL THEN
+    GRANT SELECT (day_of_month, day_of_week, hour, id, minute, month_of_year, timezone) ON django_celery_beat_crontabschedule TO validibot_maintenance;
+END IF;
+END $$;
+DO $$ BEGIN
+IF to_regclass('django_celery_beat_intervalschedule') IS NOT NULL THEN
+    GRANT SELECT (every, id, period) ON django_celery_beat_intervalschedule TO validibot_maintenance;
+END IF;
+END $$;
 
 GRANT
     SELECT (ctid, expires_at),
@@ -39,7 +65,7 @@ GRANT
     DELETE
     ON submissions_purgeretry TO validibot_maintenance;
 GRANT
-    SELECT (checksum_sha256, content_purged_at, created, ctid, expires_at, id, input_file, name, retention_policy),
+    SELECT (checksum_sha256, content_purged_at, created, expires_at, id, input_file, name, retention_policy),
     UPDATE (content, content_purged_at, expires_at, input_file, metadata, modified, name, original_filename, retention_policy)
     ON submissions_submission TO validibot_maintenance;
 GRANT
@@ -51,7 +77,7 @@ GRANT
     DELETE
     ON validations_artifact TO validibot_maintenance;
 GRANT
-    SELECT (ctid, received_at, result_uri, validation_run_id),
+    SELECT (ctid, id, received_at, result_uri, validation_run_id),
     UPDATE (received_at, result_uri),
     DELETE
     ON validations_callbackreceipt TO validibot_maintenance;
@@ -73,7 +99,7 @@ GRANT
     DELETE
     ON validations_validationfinding TO validibot_maintenance;
 GRANT
-    SELECT (created, ctid, definition_released_at, duration_ms, ended_at, error, error_category, id, modified, org_id, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description, started_at, status, submission_id, user_id, workflow_id),
+    SELECT (created, definition_released_at, duration_ms, ended_at, error, error_category, id, modified, org_id, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description, started_at, status, submission_id, user_id, workflow_id),
     UPDATE (definition_released_at, duration_ms, ended_at, error, error_category, modified, output_expires_at, output_hash, output_purged_at, output_retention_policy, short_description, status)
     ON validations_validationrun TO validibot_maintenance;
 GRANT
@@ -93,3 +119,23 @@ GRANT
 GRANT
     SELECT ("order", id, step_key, validator_id, workflow_id)
     ON workflows_workflowstep TO validibot_maintenance;
+-- Since Validibot 0.16:
+DO $$ BEGIN
+IF EXISTS (SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass('validations_callbackreceipt') AND attname = 'last_error') THEN
+    GRANT
+        SELECT (last_error),
+        UPDATE (last_error)
+        ON validations_callbackreceipt TO validibot_maintenance;
+END IF;
+END $$;
+-- Since Validibot 0.16:
+DO $$ BEGIN
+IF EXISTS (SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass('validations_validationruncontinuation') AND attname = 'callback_receipt_id') THEN
+    GRANT
+        SELECT (callback_receipt_id, created, id, last_error, state, validation_run_id),
+        UPDATE (callback_receipt_id, last_error)
+        ON validations_validationruncontinuation TO validibot_maintenance;
+END IF;
+END $$;

@@ -99,7 +99,7 @@ def _work(run: Run) -> None:
     found = run.once(find_orphans)
     run.warn(found.warnings)
     run.drain(remove_orphans, OrphanWork(run.options, found.orphans))
-    run.report.overdue = count_orphans(run.cutoff, run.options)
+    run.report.overdue = run.observe(count_orphans, run.cutoff, run.options)
 
 
 def _count_overdue(cutoff: Cutoff, job: str) -> Overdue | None:

@@ -24,6 +24,7 @@ from tasks.stuck.runs import (
     preview_stuck_runs,
     time_out_stuck_runs,
 )
+from tasks.stuck.waiting import count_waiting_runs, find_old_continuations
 
 DEFAULT_MINUTES = 30
 TimeoutMinutes = Annotated[int, Field(ge=1, le=43_200)]
@@ -42,7 +43,10 @@ def cleanup_stuck_runs(
 
     Selected: RUNNING runs with an active attempt whose deadline has passed; RUNNING runs without
     any deadline that started more than `timeout_minutes` before the cutoff; oldest first. A run
-    with an active attempt whose deadline is in the future is never selected, whatever its age.
+    with an active attempt whose deadline is in the future is never selected, whatever its age. A
+    run with an unfinished continuation is counted as deferred: Validibot starts its next step, and
+    its own command cleanup_stuck_runs redelivers what was lost. The report warns of continuations
+    that are unfinished for longer than MAINTENANCE_CONTINUATION_MINUTES.
 
     Changed: the run becomes TIMED_OUT, with an error that says after how many minutes. The attempt
     that it waited for becomes TIMED_OUT too, or FAILED if it was never dispatched. Then the run's
@@ -79,14 +83,22 @@ def cleanup_stuck_runs(
 def _preview(run: Run) -> None:
     run.drain(preview_stuck_runs)
     run.drain_secondary(preview_earlier_runs)
-    run.warn(find_runs_without_start(run.cutoff, run.options))
+    run.drain_secondary(count_waiting_runs)
+    _warn(run)
 
 
 def _work(run: Run) -> None:
     run.drain(time_out_stuck_runs)
     run.drain_secondary(follow_up_earlier_runs)
-    run.report.overdue = count_stuck_runs(run.cutoff, run.options)
-    run.warn(find_runs_without_start(run.cutoff, run.options))
+    run.drain_secondary(count_waiting_runs)
+    run.report.overdue = run.observe(count_stuck_runs, run.cutoff, run.options)
+    _warn(run)
+
+
+def _warn(run: Run) -> None:
+    old = run.observe(find_old_continuations, run.cutoff, run.options)
+    undecided = run.observe(find_runs_without_start, run.cutoff, run.options)
+    run.warn([*(old or []), *(undecided or [])])
 
 
 JOB = Job(

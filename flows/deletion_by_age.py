@@ -57,7 +57,7 @@ def _preview(run: Run) -> None:
 def _work(run: Run) -> None:
     # A batch is not flushed to disk by itself, so a crash of the database can bring rows back.
     reached = run.drain(delete_expired, resumable=False)
-    run.report.overdue = count_expired(run.cutoff, run.options, reached)
+    run.report.overdue = run.observe(count_expired, run.cutoff, run.options, reached)
 
 
 def _count_overdue(cutoff: Cutoff, job: str, *, expiring: ExpiringTable) -> Overdue:

@@ -138,7 +138,10 @@ def health_address(api_address: str) -> str | None:
 
 
 def _log(text: str) -> None:
-    sys.stderr.write(f"python -m flows.engine: {text}\n")
+    """Write a line; a server's reason and the address in the environment are text from outside."""
+    safe = importlib.import_module("maintenance.outside_text")  # it imports a library, see above
+    safe.escape_what_cannot_be_printed()
+    sys.stderr.write(f"python -m flows.engine: {safe.one_line(text)}\n")
     sys.stderr.flush()
 
 

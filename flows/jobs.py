@@ -12,6 +12,7 @@ from flows import (
     process_purge_retries,
     purge_expired_outputs,
     purge_expired_submissions,
+    reclaim_residue,
 )
 
 JOBS = {
@@ -25,6 +26,7 @@ JOBS = {
         cleanup_idempotency_keys.JOB,
         cleanup_callback_receipts.JOB,
         clear_sessions.JOB,
+        reclaim_residue.JOB,
     )
 }
 """Every job by its name, in the order in which they are listed."""

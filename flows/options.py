@@ -65,7 +65,9 @@ def _add_option(sub: argparse.ArgumentParser, parameter: inspect.Parameter, text
         "default": argparse.SUPPRESS,
         "help": " ".join(text.split()).replace("%", "%%"),  # argparse formats with %
     }
-    if isinstance(parameter.default, bool):
+    if parameter.default is True:
+        sub.add_argument(option, action=argparse.BooleanOptionalAction, **shared)
+    elif isinstance(parameter.default, bool):
         sub.add_argument(option, action="store_true", **shared)
     else:
         sub.add_argument(option, metavar=parameter.name.upper(), **shared)

@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.job import Job
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
+from flows.restores import refuse_restored_database, remember_what_was_stamped
 from flows.run.perform import perform
 from flows.run.prefect_context import has_server
 from flows.run.run import Run
@@ -73,15 +74,20 @@ def process_purge_retries(
 
 
 def _preview(run: Run) -> None:
+    refuse_restored_database(run)
     run.drain_secondary(preview_unqueued)
     run.drain(preview_queued)
 
 
 def _work(run: Run) -> None:
+    look = refuse_restored_database(run)
     _discover(run)
     run.drain(purge_queued)
     run.drain(purge_queued)  # again, for rows that were locked in the first pass
-    run.report.overdue, run.report.alerts = count_queued(run.cutoff, run.options)
+    remember_what_was_stamped(run, "submission", look)
+    counted = run.observe(count_queued, run.cutoff, run.options)
+    if counted is not None:
+        run.report.overdue, run.report.alerts = counted
 
 
 def _discover(run: Run) -> None:
@@ -98,5 +104,6 @@ JOB = Job(
     process_purge_retries,
     schedule="*/5 * * * *",
     time_budget=timedelta(minutes=4),
+    time_limit=timedelta(minutes=8),
     count_overdue=overdue_queue,
 )

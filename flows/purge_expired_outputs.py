@@ -7,6 +7,7 @@ from prefect import flow
 
 from flows.job import Job
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
+from flows.restores import refuse_restored_database, remember_what_was_stamped
 from flows.run.perform import perform
 from flows.run.prefect_context import has_server
 from flows.run.run import Run
@@ -72,16 +73,19 @@ def purge_expired_outputs(
 
 
 def _preview(run: Run) -> None:
+    refuse_restored_database(run)
     run.drain(preview_undated_outputs)
     run.drain(preview_outputs)
 
 
 def _work(run: Run) -> None:
+    look = refuse_restored_database(run)
     found = run.drain_secondary(repair_output_deadlines)
     run.drain(purge_outputs)
     if found is not None:
         run.drain(purge_undated_outputs, replace(run.options, candidates=found))
-    run.report.overdue = count_overdue_outputs(run.cutoff, run.options)
+    remember_what_was_stamped(run, "run", look)
+    run.report.overdue = run.observe(count_overdue_outputs, run.cutoff, run.options)
     if has_server():  # the counts of earlier runs are kept there
         run.report.alerts = count_failures(run.job, run.report.failed_items)
 

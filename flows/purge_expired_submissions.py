@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.job import Job
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
+from flows.restores import refuse_restored_database, remember_what_was_stamped
 from flows.run.perform import perform
 from flows.run.run import Run
 from maintenance.report import Report
@@ -74,16 +75,19 @@ def purge_expired_submissions(
 
 
 def _preview(run: Run) -> None:
+    refuse_restored_database(run)
     run.drain(preview_overdue)
     run.drain_secondary(preview_undated)
 
 
 def _work(run: Run) -> None:
+    look = refuse_restored_database(run)
     run.drain_secondary(repair_overdue)
     run.drain_secondary(repair_undated)
     run.drain(purge_submissions)
     run.drain(purge_submissions)  # again, for rows that were locked in the first pass
-    run.report.overdue = count_overdue(run.cutoff, run.options)
+    remember_what_was_stamped(run, "submission", look)
+    run.report.overdue = run.observe(count_overdue, run.cutoff, run.options)
 
 
 JOB = Job(

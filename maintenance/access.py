@@ -8,6 +8,9 @@ statement that uses a column not declared here fails there.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from maintenance.schema.base import Version
+from maintenance.schema.versions import exists_in
+
 Columns = Mapping[str, tuple[str, ...]]
 
 
@@ -15,8 +18,9 @@ Columns = Mapping[str, tuple[str, ...]]
 class Access:
     """The columns that a job selects, updates and inserts, and the tables it deletes from.
 
-    `ctid`, a row's physical location, needs a SELECT grant of its own. A table that is only locked
-    (FOR UPDATE) is among the updated ones, because PostgreSQL requires UPDATE on it.
+    `ctid`, a row's physical location, needs a SELECT grant of its own: only deletes by age read
+    it. A table that is only locked (FOR UPDATE) is among the updated ones, because PostgreSQL
+    requires UPDATE on it.
     """
 
     select: Columns
@@ -32,6 +36,23 @@ class Access:
                 used.setdefault(table, set()).update(names)
         return {table: names - {"ctid"} for table, names in used.items()}
 
+    def in_version(self, version: Version) -> "Access":
+        """Return what a job uses of the tables and columns that a version of Validibot has."""
+
+        def present(part: Columns) -> Columns:
+            return {
+                table: tuple(name for name in names if exists_in(version, table, name))
+                for table, names in part.items()
+                if exists_in(version, table)
+            }
+
+        return Access(
+            present(self.select),
+            present(self.update),
+            present(self.insert),
+            tuple(table for table in self.delete if exists_in(version, table)),
+        )
+
 
 def columns(names: str, *more: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names in a text as a tuple, followed by those of other tuples."""
@@ -45,7 +66,7 @@ SUBMISSION_DEADLINE = columns("id created retention_policy expires_at content_pu
 
 PURGE_SUBMISSIONS = Access(
     select={
-        "submissions_submission": columns("ctid input_file", SUBMISSION_DEADLINE),
+        "submissions_submission": columns("input_file", SUBMISSION_DEADLINE),
         "submissions_submissioninputfile": columns("id submission_id input_file file_purged_at"),
         "submissions_purgeretry": PURGE_RETRY,
         "validations_validationrun": columns(
@@ -87,14 +108,15 @@ ATTEMPT_OUTPUT = columns(
 PURGE_OUTPUTS = Access(
     select={
         "validations_validationrun": columns(
-            "ctid id status started_at ended_at org_id submission_id output_retention_policy"
+            "id status started_at ended_at org_id submission_id output_retention_policy"
             " output_expires_at output_purged_at"
         ),
         "validations_artifact": columns("id validation_run_id file"),
         "validations_validationfinding": columns("validation_run_id"),
         "validations_validationsteprun": columns("id validation_run_id", STEP_OUTPUT),
         "validations_executionattempt": columns("step_run_id", ATTEMPT_OUTPUT),
-        "validations_callbackreceipt": columns("validation_run_id result_uri"),
+        "validations_callbackreceipt": columns("validation_run_id result_uri last_error"),
+        "validations_validationruncontinuation": columns("validation_run_id last_error"),
         "validations_validationrunsummary": columns("run_id extras"),
         "validations_resolvedinputtrace": columns("step_run_id value_snapshot"),
         "submissions_submission": SUBMISSION_DEADLINE,
@@ -107,7 +129,8 @@ PURGE_OUTPUTS = Access(
         ),
         "validations_validationsteprun": STEP_OUTPUT,
         "validations_executionattempt": ATTEMPT_OUTPUT,
-        "validations_callbackreceipt": columns("result_uri"),
+        "validations_callbackreceipt": columns("result_uri last_error"),
+        "validations_validationruncontinuation": columns("last_error"),
         "validations_validationrunsummary": columns("extras"),
         "validations_resolvedinputtrace": columns("value_snapshot"),
         "submissions_submission": columns("retention_policy expires_at"),
@@ -131,10 +154,14 @@ CLEANUP_IDEMPOTENCY_KEYS = Access(
 
 CLEANUP_CALLBACK_RECEIPTS = Access(
     select={
-        "validations_callbackreceipt": columns("ctid received_at validation_run_id"),
+        "validations_callbackreceipt": columns("ctid id received_at validation_run_id"),
         "validations_validationrun": columns("id status"),
+        "validations_validationruncontinuation": columns("id callback_receipt_id"),
     },
-    update={"validations_callbackreceipt": columns("received_at")},
+    update={
+        "validations_callbackreceipt": columns("received_at"),
+        "validations_validationruncontinuation": columns("callback_receipt_id"),
+    },
     delete=("validations_callbackreceipt",),
 )
 
@@ -164,6 +191,7 @@ CLEANUP_STUCK_RUNS = Access(
             " terminal_at last_error_code"
         ),
         "validations_runevidenceartifact": columns("run_id", EVIDENCE),
+        "validations_validationruncontinuation": columns("validation_run_id state created"),
         "validations_validator": columns("id slug version"),
         "workflows_workflow": columns("id slug version"),
         "workflows_workflowstep": columns("id workflow_id validator_id order step_key"),
@@ -206,16 +234,29 @@ NAMED_FILES: Columns = {
 """What the application and its storage are recognized by (SPEC 10.1)."""
 
 
+def _union(first: Columns, second: Columns) -> Columns:
+    """Return the columns of both."""
+    return {
+        table: tuple(dict.fromkeys(first.get(table, ()) + second.get(table, ())))
+        for table in {**first, **second}
+    }
+
+
+def _residue(inputs: Access, outputs: Access) -> Access:
+    """Return the access of the job that completes both purges; it computes no deadlines."""
+    return Access(
+        select=_union(
+            _union(inputs.select, outputs.select),
+            {"validations_validationrun": columns("error output_hash")},
+        ),
+        update=_union(inputs.update, outputs.update),
+        delete=(*inputs.delete, *outputs.delete),
+    )
+
+
 def _with_storage(access: Access) -> Access:
     """Return the access of a job that deletes or saves files."""
-    tables = {**access.select, **NAMED_FILES}
-    return replace(
-        access,
-        select={
-            table: tuple(dict.fromkeys(access.select.get(table, ()) + NAMED_FILES.get(table, ())))
-            for table in tables
-        },
-    )
+    return replace(access, select=_union(access.select, NAMED_FILES))
 
 
 ACCESS: Mapping[str, Access] = {
@@ -227,4 +268,5 @@ ACCESS: Mapping[str, Access] = {
     "cleanup-idempotency-keys": CLEANUP_IDEMPOTENCY_KEYS,
     "cleanup-callback-receipts": CLEANUP_CALLBACK_RECEIPTS,
     "clear-sessions": CLEAR_SESSIONS,
+    "reclaim-residue": _with_storage(_residue(PURGE_SUBMISSIONS, PURGE_OUTPUTS)),
 }

@@ -1,5 +1,6 @@
 """The budget of a run and of its slices, and the size of batches."""
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -12,19 +13,21 @@ SECONDARY_SHARE = 0.25
 
 @dataclass
 class Budget:
-    """What a run may use (SPEC 2.3): seconds from the budget's creation, and batches.
+    """What a run may use (SPEC 2.3, 10.14): seconds from the budget's creation, and batches.
 
     Attributes:
         seconds: the time budget.
         max_batches: most batches with selected items; None for no limit.
         batches: batches with selected items so far.
         secondary_seconds: seconds that repairs and discovery have taken so far.
+        limit_seconds: the run's time limit, which a longer time budget does not extend.
     """
 
     seconds: float
     max_batches: int | None = None
     batches: int = 0
     secondary_seconds: float = 0.0
+    limit_seconds: float = math.inf
     _started: float = field(default_factory=time.monotonic)
 
     def spend(self, batches: int) -> None:
@@ -37,15 +40,17 @@ class Budget:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the time budget is used up; negative after it."""
-        return self._started + self.seconds - time.monotonic()
+        """Seconds until the time budget or the time limit is used up; negative after it."""
+        return self._started + min(self.seconds, self.limit_seconds) - time.monotonic()
 
     @property
     def exhausted_by(self) -> str | None:
-        """Which part is used up: `max_batches`, `time_budget`, or None while both last."""
+        """Which part is used up, as the value of a stop reason; None while there is time left."""
         if self.max_batches is not None and self.batches >= self.max_batches:
             return "max_batches"
-        return "time_budget" if self.seconds_left <= 0 else None
+        if self.seconds_left > 0:
+            return None
+        return "time_budget" if self.seconds <= self.limit_seconds else "time_limit"
 
     @property
     def secondary_seconds_left(self) -> float:

@@ -14,6 +14,8 @@ from maintenance.access import Access
 from maintenance.errors import SchemaMismatch
 from maintenance.privileges import as_grants, lacking, privileges_of
 from maintenance.schema import metadata
+from maintenance.schema.versions import live_version
+from maintenance.unknown_constraints import unknown_references, unknown_required
 
 RELATIONS = text(
     "SELECT w.name, c.oid IS NULL AS missing, current_user AS role,"
@@ -40,27 +42,6 @@ COLUMNS = text(
     " LEFT JOIN pg_attribute a"
     "  ON a.attrelid = c.oid AND a.attname = w.column_name AND NOT a.attisdropped"
     " LEFT JOIN pg_type t ON t.oid = a.atttypid ORDER BY 1, 2"
-)
-
-REQUIRED = text(
-    "SELECT CAST(c.relname AS text) AS table_name, CAST(a.attname AS text) AS column_name"
-    " FROM unnest(CAST(:tables AS text[])) AS w(name)"
-    " JOIN pg_class c ON c.oid = to_regclass(quote_ident(w.name))"
-    " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
-    " JOIN pg_type t ON t.oid = a.atttypid"
-    " WHERE (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = ''"
-    " AND t.typdefault IS NULL ORDER BY 1, 2"
-)
-
-REFERENCES = text(
-    "SELECT CAST(c.relname AS text) AS table_name, CAST(f.conrelid::regclass AS text) AS source,"
-    " CAST(s.relname AS text) AS source_name, ARRAY(SELECT CAST(a.attname AS text)"
-    "  FROM unnest(f.conkey) WITH ORDINALITY AS k(number, place) JOIN pg_attribute a"
-    "  ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.place) AS columns"
-    " FROM unnest(CAST(:tables AS text[])) AS w(name)"
-    " JOIN pg_class c ON c.oid = to_regclass(quote_ident(w.name))"
-    " JOIN pg_constraint f ON f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0"
-    " JOIN pg_class s ON s.oid = f.conrelid ORDER BY 1, 2"
 )
 
 TRIGGERS = text(
@@ -101,11 +82,15 @@ def check_schema(connection: Connection, access: Access, *, writes: bool = True)
 
 
 def problems(connection: Connection, access: Access) -> Iterator[str]:
-    """Yield what a job cannot work with: of tables, columns, inserts and deletes."""
-    yield from _of_tables(connection, access)
-    yield from _of_columns(connection, access)
-    yield from _of_inserts(connection, access)
-    yield from _of_deletes(connection, access)
+    """Yield what a job cannot work with: of tables, columns and constraints.
+
+    What only some versions of Validibot have is expected of a database that is one of them.
+    """
+    present = access.in_version(live_version(connection))
+    yield from _of_tables(connection, present)
+    yield from _of_columns(connection, present)
+    yield from unknown_required(connection, present)
+    yield from unknown_references(connection, present)
 
 
 def triggers(connection: Connection, tables: list[str]) -> list[str]:
@@ -147,29 +132,6 @@ def _of_columns(connection: Connection, access: Access) -> Iterator[str]:
             yield f"{column} has type {row.type} and not {expected}"
         if row.generated and (row.table_name, row.column_name) in written:
             yield f"{column} is generated, and the job writes it"
-
-
-def _of_inserts(connection: Connection, access: Access) -> Iterator[str]:
-    for row in connection.execute(REQUIRED, {"tables": list(access.insert)}):
-        if row.column_name not in access.insert[row.table_name]:
-            yield (
-                f"column {row.table_name}.{row.column_name} is NOT NULL without a default and"
-                " unknown to the job, which inserts rows there"
-            )
-
-
-def _of_deletes(connection: Connection, access: Access) -> Iterator[str]:
-    known = {
-        (table.name, tuple(key.column_keys), key.referred_table.name)
-        for table in metadata.tables.values()
-        for key in table.foreign_key_constraints
-    }
-    for row in connection.execute(REFERENCES, {"tables": list(access.delete)}):
-        if (row.source_name, tuple(row.columns), row.table_name) not in known:
-            yield (
-                f"table {row.source} refers by ({', '.join(row.columns)}) to {row.table_name},"
-                " where the job deletes rows, and the job does not know this foreign key"
-            )
 
 
 def _expected_type(connection: Connection, table: str, column: str) -> str | None:

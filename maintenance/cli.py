@@ -1,7 +1,9 @@
 """`python -m maintenance`: checks and reports on this project's set-up (SPEC 9).
 
 check: is everything there that the jobs need? status: when did each job run, and what is overdue?
-import-beat-schedules: apply the schedules of Celery Beat to the deployments.
+import-beat-schedules: apply the schedules of Celery Beat to the deployments, and with --take-over
+disable its tasks. accept-restore: let the purge jobs work on a database that was restored from a
+backup.
 
 This is the one module of the package that imports from the layers above; no module imports it.
 """
@@ -15,7 +17,8 @@ from contextlib import ExitStack
 from deployments.monitoring.preflight import deployment_checks
 from deployments.monitoring.status import as_json, as_table, read_status
 from deployments.setup.beat_import import import_schedules
-from maintenance.checks.database import DATABASE, GRANTS, INDEXES, TABLES, database_check
+from maintenance.checks.beat import BEAT, beat_check
+from maintenance.checks.database import NAMES, database_check
 from maintenance.checks.engine import ENGINE, engine_check
 from maintenance.checks.finding import (
     Check,
@@ -26,13 +29,15 @@ from maintenance.checks.finding import (
     not_checked,
     ok,
 )
+from maintenance.checks.restore import RESTORE, restore_check
 from maintenance.checks.storage import storage_checks
 from maintenance.database import engine_for
 from maintenance.errors import MaintenanceError, SettingsError
 from maintenance.outside_text import escape_what_cannot_be_printed, one_line
+from maintenance.restore import accept, look_back
 from maintenance.settings import settings
-from maintenance.storage.adoption import Adoption, adopt_roots
-from maintenance.storage.roots import open_roots
+from maintenance.storage.adoption import Adoption, adopt_roots, application_of, check_roots
+from maintenance.storage.roots import PRIVATE, open_roots
 
 OK, WRONG = 0, 1
 SETTINGS, STORAGE = "settings", "storage"
@@ -61,10 +66,16 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
         current = settings()
     except SettingsError as problem:
         action = "docs/operating.md has all variables"
-        names = (DATABASE, TABLES, GRANTS, INDEXES, STORAGE, ENGINE)
+        names = (*NAMES, BEAT, STORAGE, RESTORE, ENGINE)
         found = error(SETTINGS, one_line(str(problem)), action)
         return [found, *not_checked(names, "the settings are wrong")], []
-    checks = [database_check(current), *storage_checks(current), engine_check(current)]
+    checks = [
+        database_check(current),
+        beat_check(current),
+        *storage_checks(current),
+        restore_check(current),
+        engine_check(current),
+    ]
     target = current.deployment_target or "not set"
     found = ok(
         SETTINGS, f"storage is {current.data_storage_backend}, DEPLOYMENT_TARGET is {target}"
@@ -95,11 +106,23 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    done = import_schedules(dry_run=options.dry_run)
-    made = "Would change" if options.dry_run else "Changed"
-    parts = ((made, done.changes.made), ("As in Beat already", done.changes.kept))
-    for title, lines in (*parts, ("Left", done.left), ("Not deployed", done.missing)):
-        if lines or title == made:
+    if options.keep_schedules and not options.take_over:
+        raise MaintenanceError("--keep-schedules belongs to --take-over: nothing was to be done")
+    done = import_schedules(
+        dry_run=options.dry_run,
+        take_over=options.take_over,
+        keep_schedules=options.keep_schedules,
+    )
+    made, disabled = "Changed", "Disabled in Beat"
+    if options.dry_run:
+        made, disabled = "Would change", "Would disable in Beat"
+    parts = [
+        *((made, done.changes.made), ("As in Beat already", done.changes.kept)),
+        *(("Left", done.left), ("Not deployed", done.missing)),
+        *([] if done.disabled is None else [(disabled, done.disabled)]),
+    ]
+    for title, lines in parts:
+        if lines or title in {made, disabled}:
             print("\n".join((f"{title}:", *(f"  {line}" for line in lines or ["nothing"]))))
     if done.missing:
         print("python -m maintenance: run `python -m deployments` first", file=sys.stderr)
@@ -122,6 +145,21 @@ def _adopt(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return WRONG if refused else OK
+
+
+def _accept(options: argparse.Namespace) -> int:
+    current = settings()
+    with ExitStack() as opened:
+        roots = open_roots(current, opened)
+        engine = engine_for(current, "accept-restore")
+        check_roots(roots, application_of(engine))
+        (private,) = (root for root in roots if root.name == PRIVATE)
+        found = look_back(engine, private).problem
+        if not options.dry_run:
+            accept(engine, private)
+    print(found or "the database is as new as what the last run saw")
+    print("would be accepted" if options.dry_run else "accepted: the purge jobs work again")
+    return OK
 
 
 def _described(one: Adoption, *, refused: bool, options: argparse.Namespace) -> str:
@@ -155,7 +193,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "import-beat-schedules", help="apply the schedules that were edited in Celery Beat"
     )
     beat.add_argument("--dry-run", action="store_true", help="only report what would be done")
+    beat.add_argument(
+        "--take-over",
+        action="store_true",
+        help="then disable in Beat's table the tasks that the jobs replace",
+    )
+    beat.add_argument(
+        "--keep-schedules",
+        action="store_true",
+        help="with --take-over: import nothing, as after a restore of Validibot's database",
+    )
     beat.set_defaults(command=_import)
+    restored = commands.add_parser(
+        "accept-restore", help="let the purge jobs work on a database that was restored"
+    )
+    restored.add_argument("--dry-run", action="store_true", help="only say what was found")
+    restored.set_defaults(command=_accept)
     storage = commands.add_parser("storage", help="say which storage is the application's")
     actions = storage.add_subparsers(required=True, metavar="ACTION")
     adopt = actions.add_parser("adopt", help="mark the storage roots as the application's")

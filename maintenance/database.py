@@ -58,22 +58,12 @@ def engine_for(settings: Settings, job: str) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _prepare(connection: DriverConnection, record: ConnectionPoolEntry) -> None:
-        adapt(connection)
-        connection.autocommit = True
-        parameters = session_parameters(settings)
-        if connection.info.parameter_status("server_encoding") == ANY_BYTES:
-            # In any other encoding the server refuses to send what is no text in it.
-            parameters["client_encoding"] = ANY_BYTES
-        # A pooler makes up the process number of the start-up packet. Without one, the session is
-        # ours, and is set once.
-        if backend_pid(connection) == connection.pgconn.backend_pid:
-            configure(connection, parameters)
-        else:
-            record.info[SET_LOCAL] = settings_statement(connection, parameters, "LOCAL")
-        connection.autocommit = False
-        connection.isolation_level = IsolationLevel.READ_COMMITTED
-        connection.read_only = False
+    def _connected(connection: DriverConnection, record: ConnectionPoolEntry) -> None:
+        try:
+            _prepare(connection, record, settings)
+        except BaseException:
+            connection.close()  # the pool does not know it yet
+            raise
 
     @event.listens_for(engine, "begin")
     def _set_local(connection: Connection) -> None:
@@ -82,6 +72,24 @@ def engine_for(settings: Settings, job: str) -> Engine:
             driver_of(connection).execute(statement)
 
     return _engines.setdefault((settings, job), engine)
+
+
+def _prepare(connection: DriverConnection, record: ConnectionPoolEntry, settings: Settings) -> None:
+    adapt(connection)
+    connection.autocommit = True
+    parameters = session_parameters(settings)
+    if connection.info.parameter_status("server_encoding") == ANY_BYTES:
+        # In any other encoding the server refuses to send what is no text in it.
+        parameters["client_encoding"] = ANY_BYTES
+    # A pooler makes up the process number of the start-up packet. Without one, the session is ours,
+    # and is set once.
+    if backend_pid(connection) == connection.pgconn.backend_pid:
+        configure(connection, parameters)
+    else:
+        record.info[SET_LOCAL] = settings_statement(connection, parameters, "LOCAL")
+    connection.autocommit = False
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
+    connection.read_only = False
 
 
 def connect_arguments(settings: Settings, name: str) -> dict[str, object]:
@@ -93,9 +101,23 @@ def connect_arguments(settings: Settings, name: str) -> dict[str, object]:
         "client_encoding": "UTF8",
         # A pooler may have another session for the next execution; a migration may come between.
         "prepare_threshold": None,
+        **_session_kind(settings),
         # Half a minute without an answer to a packet ends the connection.
         "tcp_user_timeout": 30_000,
     }
+
+
+def _session_kind(settings: Settings) -> dict[str, object]:
+    """Return which kind of server to choose unless the address does, whatever the environment says.
+
+    Of several hosts the primary is wanted. A single one is taken whatever it is: the guard says
+    more clearly than the client library what is wrong with a standby.
+    """
+    if "target_session_attrs" in settings.url.query:
+        return {}
+    hosts = settings.url.query.get("host", "")
+    several = isinstance(hosts, tuple) or "," in f"{hosts}{settings.url.host or ''}"
+    return {"target_session_attrs": "primary" if several else "any"}
 
 
 def dispose_engines() -> None:

@@ -19,6 +19,10 @@ class ParameterError(MaintenanceError, ValueError):
     """A parameter of a run is not allowed; nothing was touched."""
 
 
+class RestoredDatabase(MaintenanceError):
+    """The database is older than what the last run saw: it was restored; nothing was touched."""
+
+
 class SchemaMismatch(MaintenanceError):
     """The database lacks tables or columns that the job uses; nothing was touched."""
 
@@ -80,4 +84,7 @@ class StatementTimeout(TransientDatabaseError):
 
 
 class RowRefused(DatabaseError):
-    """The database refused a row (a constraint, a trigger): that row's failure, not the run's."""
+    """The database refused a row (a constraint, a trigger): that row's failure, not the run's.
+
+    Which errors are a row's is said in `maintenance.transient`.
+    """

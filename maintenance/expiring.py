@@ -6,11 +6,18 @@ a test. `python -m flows --list` shows each entry beside its job.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, literal, select
 
 from maintenance.errors import ParameterError
-from maintenance.schema import callback_receipts, idempotency_keys, runs, sessions
+from maintenance.schema import (
+    callback_receipts,
+    continuations,
+    idempotency_keys,
+    runs,
+    sessions,
+)
 from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 
 
@@ -26,6 +33,8 @@ class ExpiringTable:
         age: how much older than `as_of` a row must be, unless the run says otherwise.
         condition: a further condition of the DELETE.
         except_for: the condition in words: which rows stay regardless of their age.
+        set_null: columns of other tables that refer to `id` here and are set to NULL with the
+            DELETE, as Django does (SET_NULL). A version of Validibot may lack them.
     """
 
     table: Table
@@ -33,6 +42,7 @@ class ExpiringTable:
     age: timedelta = timedelta(0)
     condition: ColumnElement[bool] | None = None
     except_for: str = ""
+    set_null: tuple[Column[Any], ...] = ()
 
     def __str__(self) -> str:
         """Return in one line what is deleted."""
@@ -56,6 +66,7 @@ CALLBACK_RECEIPTS = ExpiringTable(
     )
     .exists(),
     except_for="receipts of active runs",
+    set_null=(continuations.c.callback_receipt_id,),
 )
 """Replay protection of callbacks; an active run may still need its receipts."""
 

@@ -6,11 +6,15 @@ submission or a run, and cannot change the schema.
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import count
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from maintenance.access import ACCESS, Access, Columns
+from maintenance.beat.tables import grant_reading
+from maintenance.schema.base import OLDEST, Version
+from maintenance.schema.versions import exists_in
 
 ROLE = "validibot_maintenance"
 
@@ -28,13 +32,24 @@ HEADER = f"""\
 -- \\password asks for the password and sends it encrypted, so that it is in no file, no history
 -- and no log. Then put the role into the DATABASE_URL of the worker.
 --
--- The role also needs CONNECT on the database and USAGE on the schema. PUBLIC has both unless
--- they were revoked; then:
+-- The role also needs CONNECT on the database. PUBLIC has it unless it was revoked; then:
 --
 --     GRANT CONNECT ON DATABASE validibot TO {ROLE};
---     GRANT USAGE ON SCHEMA public TO {ROLE};
 --
--- Read this file again after an update: granting a right twice does no harm.
+-- If Validibot's tables are in another schema than public, it needs USAGE on that one.
+--
+-- What only newer versions of Validibot have is granted where it exists. Read this file again after
+-- an update of either application, and after each restore of the database, which drops all
+-- privileges: granting a right twice does no harm.
+"""
+
+USAGE = f"""\
+-- PUBLIC has it, unless the schema was made anew, as a restore does.
+DO $$ BEGIN
+IF to_regnamespace('public') IS NOT NULL THEN
+    GRANT USAGE ON SCHEMA public TO {ROLE};
+END IF;
+END $$;
 """
 
 
@@ -45,35 +60,70 @@ def grants(role: str, jobs: Iterable[str]) -> str:
     """
     accesses = [ACCESS[job] for job in jobs]
     name = _identifier(role)
-    lines = []
-    for table in sorted({table for access in accesses for table in access.columns()}):
-        rights = [
-            f"{right} ({', '.join(columns)})"
-            for right, columns in (
-                ("SELECT", _columns(table, (access.select for access in accesses))),
-                ("INSERT", _columns(table, (access.insert for access in accesses))),
-                ("UPDATE", _columns(table, (access.update for access in accesses))),
-            )
-            if columns
-        ]
-        if _deleted(table, accesses):
-            rights.append("DELETE")
-        lines += [
-            "GRANT",
-            *(f"    {right}," for right in rights[:-1]),
-            f"    {rights[-1]}",
-            f"    ON {_identifier(table)} TO {name};",
-        ]
+    lines: list[str] = []
+    for version in Version:
+        for table in sorted({table for access in accesses for table in access.columns()}):
+            lines += _grant(table, name, accesses, version)
     return "\n".join(lines) + "\n"
+
+
+def _grant(table: str, role: str, accesses: Sequence[Access], version: Version) -> list[str]:
+    """Return the lines that grant what is new in a version; empty when nothing is."""
+    new = {
+        right: [column for column in _columns(table, parts) if _since(table, column) == version]
+        for right, parts in (
+            ("SELECT", [access.select for access in accesses]),
+            ("INSERT", [access.insert for access in accesses]),
+            ("UPDATE", [access.update for access in accesses]),
+        )
+    }
+    rights = [
+        f"{right} ({', '.join(map(_identifier, columns))})"
+        for right, columns in new.items()
+        if columns
+    ]
+    if _deleted(table, accesses) and _since(table) == version:
+        rights.append("DELETE")
+    if not rights:
+        return []
+    lines = [
+        "GRANT",
+        *(f"    {right}," for right in rights[:-1]),
+        f"    {rights[-1]}",
+        f"    ON {_identifier(table)} TO {role};",
+    ]
+    if version == OLDEST:
+        return lines
+    column = next(one for columns in new.values() for one in columns if one != "ctid")
+    return [
+        f"-- Since Validibot {version}:",
+        f"DO {_quote(role)} BEGIN",
+        "IF EXISTS (SELECT FROM pg_attribute",
+        f"    WHERE attrelid = to_regclass('{table}') AND attname = '{column}') THEN",
+        *(f"    {line}" for line in lines),
+        "END IF;",
+        f"END {_quote(role)};",
+    ]
 
 
 def document() -> str:
     """Return the text of docs/database-role.sql."""
-    return f"{HEADER}\n{grants(ROLE, ACCESS)}"
+    parts = (HEADER, USAGE, grant_reading(ROLE), grants(ROLE, ACCESS))
+    return "\n".join(parts)
 
 
 def _columns(table: str, parts: Iterable[Columns]) -> list[str]:
-    return sorted({_identifier(column) for part in parts for column in part.get(table, ())})
+    return sorted({column for part in parts for column in part.get(table, ())}, key=_identifier)
+
+
+def _since(table: str, column: str | None = None) -> Version:
+    return next(version for version in Version if exists_in(version, table, column))
+
+
+def _quote(role: str) -> str:
+    """Return a quotation mark that does not occur in the role's name."""
+    marks = (f"$grant{number}$" for number in count())
+    return "$$" if "$" not in role else next(mark for mark in marks if mark not in role)
 
 
 def _deleted(table: str, accesses: Iterable[Access]) -> bool:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from maintenance.expiring import ExpiringTable
 
-TIME_INDEX = text(
+INDEX = text(
     "SELECT EXISTS (SELECT 1 FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam"
     " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]"
@@ -30,11 +30,15 @@ UNINDEXED_REFERENCES = text(
 )
 
 
+def has_index(connection: Connection, table: str, column: str) -> bool:
+    """Return whether a valid B-tree index starts with the column."""
+    found: bool = connection.execute(INDEX, {"table": table, "column": column}).scalar_one()
+    return found
+
+
 def has_time_index(connection: Connection, expiring: ExpiringTable) -> bool:
     """Return whether a valid B-tree index starts with the time column."""
-    names = {"table": expiring.table.name, "column": expiring.time.name}
-    found: bool = connection.execute(TIME_INDEX, names).scalar_one()
-    return found
+    return has_index(connection, expiring.table.name, expiring.time.name)
 
 
 def missing_indexes(connection: Connection, expiring: ExpiringTable) -> list[str]:

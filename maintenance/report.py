@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
 
 from maintenance.outside_text import OneLine, one_line
 
@@ -19,10 +20,16 @@ MAX_THROTTLED = 20
 MAX_WARNINGS = 20
 """Most warnings of batches that are listed; equal ones are listed once."""
 
+MAX_STAMPED = 10
+"""Most rows that are kept in memory to be remembered beside the files."""
+
 MAX_FAILED_ITEMS = 1_000
 """Most failed items that are kept in memory, for counting failures across runs."""
 
 FINGERPRINT_MODULUS = 2**128
+
+
+COUNTS = ("selected", "done", "failed", "deferred", "skipped", "refused", "batches")
 
 
 class StopReason(StrEnum):
@@ -30,19 +37,62 @@ class StopReason(StrEnum):
 
     DRAINED = "drained"
     TIME_BUDGET = "time_budget"
+    TIME_LIMIT = "time_limit"
     MAX_BATCHES = "max_batches"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     ERROR = "error"
 
 
+class NextAttempt(BaseModel):
+    """What the database has recorded of a failed item's attempts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempts: int
+    due: datetime
+    """When the item is tried again."""
+
+
 class Failure(BaseModel):
-    """One item that failed, and why."""
+    """One item that failed: why, how often it was tried, and what to do (SPEC 10.15).
+
+    Without `retry` no attempts are counted, and each run of the job tries the item.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     item: OneLine
     cause: OneLine
+    retry: NextAttempt | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def action(self) -> str:
+        """What an operator has to do."""
+        if self.retry is None:
+            return "correct the cause; the next run of the job tries it again"
+        return (
+            f"correct the cause; tried {self.retry.attempts:,} times so far, the next attempt is"
+            f" after {self.retry.due:%Y-%m-%d %H:%M:%S} UTC"
+        )
+
+
+class Reclaimed(BaseModel):
+    """Residue of one kind: how much was found, and what was deleted of it (SPEC 10.12).
+
+    In a dry run, what would be deleted.
+    """
+
+    items: int = 0
+    rows: int = 0
+    files: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Reclaimed") -> "Reclaimed":
+        """Add two counts of the same kind."""
+        mine, others = self.model_dump(), other.model_dump()
+        return Reclaimed(**{name: mine[name] + others[name] for name in mine})
 
 
 class BatchResult(BaseModel):
@@ -59,11 +109,15 @@ class BatchResult(BaseModel):
     failed: int = 0
     deferred: int = 0
     skipped: int = 0
+    refused: int = Field(default=0, exclude=True)
+    """Failed items that the database refused, or that exceeded the statement time-out."""
     rows_by_table: Counter[str] = Field(default_factory=Counter)
     repaired: Counter[str] = Field(default_factory=Counter)
     unknown_policies: Counter[str] = Field(default_factory=Counter)
     files: int = 0
     bytes: int = 0
+    reclaimed: dict[str, Reclaimed] = Field(default_factory=dict)
+    """Residue by kind; only reclaim-residue has it."""
     fingerprint: str | None = None
     """Sum of the selected identifiers, in hexadecimal: equal selections have equal fingerprints,
     whatever their order."""
@@ -74,6 +128,8 @@ class BatchResult(BaseModel):
     warnings: list[str] = Field(default_factory=list)
     throttled_because: list[str] = Field(default_factory=list)
     """When and why the run slowed down or waited because of the database's health."""
+    stamped: list[UUID] = Field(default_factory=list, exclude=True)
+    """The rows that were stamped last, the newest at the end; never printed."""
     failed_items: dict[str, str] = Field(default_factory=dict, exclude=True)
     """Failed items with their cause, more of them than `failures` lists; never printed."""
 
@@ -84,11 +140,11 @@ class BatchResult(BaseModel):
         fingerprint = f"{sum(ids) % FINGERPRINT_MODULUS:032x}" if ids else None
         return BatchResult(selected=len(ids), fingerprint=fingerprint)
 
-    def fail(self, item: str, cause: str) -> None:
-        """Record one item's failure."""
+    def fail(self, item: str, cause: str, retry: NextAttempt | None = None) -> None:
+        """Record one item's failure, and its next attempt if that is recorded."""
         self.failed += 1
         if len(self.failures) < MAX_FAILURES:
-            self.failures.append(Failure(item=item, cause=cause))
+            self.failures.append(Failure(item=item, cause=cause, retry=retry))
         if len(self.failed_items) < MAX_FAILED_ITEMS:
             self.failed_items[one_line(item)] = one_line(cause)
 
@@ -102,10 +158,12 @@ class BatchResult(BaseModel):
 
     def add(self, other: "BatchResult") -> None:
         """Add another result to this one."""
-        for name in ("selected", "done", "failed", "deferred", "skipped", "batches"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.files += other.files
         self.bytes += other.bytes
+        for kind, found in other.reclaimed.items():
+            self.reclaimed[kind] = self.reclaimed.get(kind, Reclaimed()) + found
         self.rows_by_table.update(other.rows_by_table)
         self.repaired.update(other.repaired)
         self.unknown_policies.update(other.unknown_policies)
@@ -116,6 +174,7 @@ class BatchResult(BaseModel):
         self.throttled_because = [*self.throttled_because, *other.throttled_because][:MAX_THROTTLED]
         new = [text for text in dict.fromkeys(other.warnings) if text not in self.warnings]
         self.warnings = [*self.warnings, *new[: max(0, MAX_WARNINGS - len(self.warnings))]]
+        self.stamped = [*self.stamped, *other.stamped][-MAX_STAMPED:]
         failed = [*self.failed_items.items(), *other.failed_items.items()]
         self.failed_items = dict(failed[:MAX_FAILED_ITEMS])
 
@@ -154,6 +213,8 @@ class Report(BatchResult, RunHeading):
     overdue: Overdue | None = None
     alerts: int = 0
     """Items that have failed so often that an operator must act (SPEC 3, 5.3)."""
+    errors: list[str] = Field(default_factory=list)
+    """What is wrong around the run, although it did its work (SPEC 10.13)."""
 
     @property
     def items_failed(self) -> bool:
@@ -165,13 +226,18 @@ class Report(BatchResult, RunHeading):
         """Whether the run stopped because of a stop request."""
         return self.stopped_because is StopReason.CANCELLED
 
+    @field_serializer("errors")
+    def _errors(self, texts: list[str]) -> list[str]:
+        return [one_line(text) for text in texts]
+
     @field_serializer("message")
     def _message(self, message: str) -> str:
         return one_line(message)
 
     def summary(self) -> str:
         """Return the report in one line, for the message of the run's state."""
-        return one_line(self._summary())
+        errors = [f"ERROR: {'; '.join(self.errors)}"] if self.errors else []
+        return one_line(", ".join([self._summary(), *errors]))
 
     def _summary(self) -> str:
         if self.stopped_because is StopReason.SKIPPED:

@@ -19,12 +19,16 @@ def to_markdown(report: Report) -> str:
         )
     if report.files:
         parts.append(f"Files {verb}: {report.files:,} ({human_bytes(report.bytes)})")
+    parts.append(_residue(report))
     parts.append(_table("Rows by table", report.rows_by_table))
     parts.append(_table("Repaired", report.repaired))
     parts.append(_table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies))
+    if report.errors:
+        parts.append("## Errors\n\n" + "\n".join(f"- {as_markdown(one)}" for one in report.errors))
     if report.failures:
         listed = "\n".join(
-            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)}" for one in report.failures
+            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)} ({as_markdown(one.action)})"
+            for one in report.failures
         )
         more = f"\n\nThe first {MAX_FAILURES} of {report.failed:,}."
         parts.append("## Failures\n\n" + listed + (more if report.failed > MAX_FAILURES else ""))
@@ -58,6 +62,16 @@ def _facts(report: Report) -> str:
     if report.fingerprint:
         facts["Selection"] = f"`{report.fingerprint}`"
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _residue(report: Report) -> str:
+    rows = [
+        f"| {kind} | {found.items:,} | {found.rows:,} | {found.files:,} |"
+        f" {human_bytes(found.bytes)} |"
+        for kind, found in sorted(report.reclaimed.items())
+    ]
+    head = "| Residue | items | rows | files | size |\n|---|--:|--:|--:|--:|\n"
+    return head + "\n".join(rows) if rows else ""
 
 
 def _table(title: str, counts: Mapping[str, int]) -> str:

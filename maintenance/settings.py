@@ -5,6 +5,7 @@ this project start with `MAINTENANCE_`. A wrong value is one error that names th
 repeats the value, because it may be a secret.
 """
 
+import logging
 import re
 from datetime import timedelta
 from functools import cache
@@ -14,12 +15,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
+from maintenance.database_address import ignored_options, parse_address
 from maintenance.errors import SettingsError
 
-DATABASE_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
+logger = logging.getLogger(__name__)
+
 DRIVER = "postgresql+psycopg"
 
 CONTAINER_TARGETS = ("self_hosted", "local_docker_compose")
@@ -31,6 +33,12 @@ ENDPOINT_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._/-]*)?")
 
 JOB_PLACEHOLDER = "{job}"
 """Replaced by the job's name in MAINTENANCE_SUCCESS_PING_URL."""
+
+Backend = Literal["local", "gcs", "s3"]
+GOOGLE_CLOUD = "gcp"
+BACKEND_OF_TARGET: dict[str, Backend] = {GOOGLE_CLOUD: "gcs", "aws": "s3"}
+"""Deployment targets in which Validibot uses this backend, whatever DATA_STORAGE_BACKEND says."""
+BUCKET_OPTIONAL = "self_hosted"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -52,13 +60,12 @@ class Settings(BaseSettings):
     deployment_target: str | None = Field(None, validation_alias="DEPLOYMENT_TARGET")
     storage_root: Path = Field(Path("/app/storage"), validation_alias="STORAGE_ROOT")
     data_storage_root: Path | None = Field(None, validation_alias="DATA_STORAGE_ROOT")
-    data_storage_backend: Literal["local", "gcs", "s3"] = Field(
-        "local", validation_alias="DATA_STORAGE_BACKEND"
-    )
+    stated_backend: Backend | None = Field(None, validation_alias="DATA_STORAGE_BACKEND")
+    """The backend as it is set; `data_storage_backend` is the one that counts."""
     storage_bucket: str | None = Field(None, validation_alias="STORAGE_BUCKET")
     """Holds `private/` and `public/` when the backend is not local."""
-    gcs_validation_bucket: str | None = Field(None, validation_alias="GCS_VALIDATION_BUCKET")
-    """The bucket of run bundles on Google Cloud."""
+    stated_bundle_bucket: str | None = Field(None, validation_alias="GCS_VALIDATION_BUCKET")
+    """The bucket as it is set; `gcs_validation_bucket` is the one that counts."""
     aws_s3_endpoint_url: str | None = Field(None, validation_alias="AWS_S3_ENDPOINT_URL")
     """The address of an S3-compatible service other than Amazon's."""
     aws_s3_region_name: str | None = Field(None, validation_alias="AWS_S3_REGION_NAME")
@@ -103,6 +110,11 @@ class Settings(BaseSettings):
     connect_timeout_seconds: Seconds = Field(
         10.0, validation_alias="MAINTENANCE_CONNECT_TIMEOUT_SECONDS"
     )
+    continuation_minutes: int = Field(
+        60, ge=1, le=43_200, validation_alias="MAINTENANCE_CONTINUATION_MINUTES"
+    )
+    """Age from which an unfinished continuation is reported. Validibot takes the execution of one
+    for dead after 35 minutes, and looks every 10."""
     redact_input_traces: bool = Field(
         True,  # noqa: FBT003 - the default of a field
         validation_alias=AliasChoices("MAINTENANCE_REDACT_INPUT_TRACES", "REDACT_INPUT_TRACES"),
@@ -119,7 +131,11 @@ class Settings(BaseSettings):
             message = "set DATABASE_URL, or POSTGRES_HOST and POSTGRES_USER (and POSTGRES_PASSWORD)"
             raise ValueError(message)
         if self.database_url is not None:
-            _parsed(self.database_url.get_secret_value())
+            try:
+                parse_address(self.database_url.get_secret_value())
+            except ValueError as error:
+                message = f"DATABASE_URL: {error}"
+                raise ValueError(message) from None
         for variable, path in (
             ("STORAGE_ROOT", self.storage_root),
             ("DATA_STORAGE_ROOT", self.data_storage_root),
@@ -141,6 +157,10 @@ class Settings(BaseSettings):
         return self
 
     def _check_buckets(self) -> None:
+        optional = self.deployment_target == BUCKET_OPTIONAL and self.stated_backend is None
+        if optional and self.storage_bucket:
+            message = "DATA_STORAGE_BACKEND: must be gcs or s3, because STORAGE_BUCKET is set"
+            raise ValueError(message)
         buckets = {
             "STORAGE_BUCKET": self.storage_bucket,
             "GCS_VALIDATION_BUCKET": self.gcs_validation_bucket,
@@ -148,9 +168,10 @@ class Settings(BaseSettings):
         needed = {"local": 0, "s3": 1, "gcs": 2}[self.data_storage_backend]
         missing = [variable for variable in list(buckets)[:needed] if not buckets[variable]]
         if missing:
-            message = (
-                f"DATA_STORAGE_BACKEND={self.data_storage_backend} needs {' and '.join(missing)}"
-            )
+            cause = f"DATA_STORAGE_BACKEND={self.data_storage_backend}"
+            if self.deployment_target in BACKEND_OF_TARGET:
+                cause = f"DEPLOYMENT_TARGET={self.deployment_target}"
+            message = f"{cause} needs {' and '.join(missing)}"
             raise ValueError(message)
         for variable, name in buckets.items():
             if name is not None and not BUCKET_NAME.fullmatch(name):
@@ -166,7 +187,8 @@ class Settings(BaseSettings):
     def url(self) -> URL:
         """The address of Validibot's database, with the driver that is used here."""
         if self.database_url is not None:
-            return _parsed(self.database_url.get_secret_value())
+            address = parse_address(self.database_url.get_secret_value())
+            return address.set(drivername=DRIVER)
         password = self.postgres_password
         return URL.create(
             DRIVER,
@@ -176,6 +198,18 @@ class Settings(BaseSettings):
             port=self.postgres_port,
             database=self.postgres_db,
         )
+
+    @property
+    def data_storage_backend(self) -> Backend:
+        """Where files are kept, as Validibot derives it: from the deployment target first."""
+        stated = self.stated_backend or "local"
+        return BACKEND_OF_TARGET.get(self.deployment_target or "", stated)
+
+    @property
+    def gcs_validation_bucket(self) -> str | None:
+        """The bucket of run bundles on Google Cloud; Validibot's only one unless one is set."""
+        own = self.storage_bucket if self.deployment_target == GOOGLE_CLOUD else None
+        return self.stated_bundle_bucket or own
 
     def time_budget(self, default: timedelta) -> float:
         """Return the seconds that a run may take: the setting, or the job's default."""
@@ -204,31 +238,20 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any field's t
         SettingsError: a value is not allowed, or the database's address is missing.
     """
     try:
-        return Settings(**overrides)
+        loaded = Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(explain(error)) from None
+    if loaded.database_url is not None:
+        ignored = ignored_options(loaded.database_url.get_secret_value())
+        if ignored:
+            logger.warning("DATABASE_URL: ignored, because Django's own: %s", ", ".join(ignored))
+    return loaded
 
 
 @cache
 def settings() -> Settings:
     """Return this process's settings, read once."""
     return load_settings()
-
-
-def _parsed(text: str) -> URL:
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        message = "DATABASE_URL: not an address; expected postgresql://user:password@host:5432/name"
-        raise ValueError(message) from None
-    if url.drivername not in DATABASE_SCHEMES:
-        message = f"DATABASE_URL: must begin with one of {', '.join(DATABASE_SCHEMES)}"
-        raise ValueError(message)
-    if "@" in f"{url.host}{url.database}":
-        # The rest of the password would be parsed as the host, and quoted in connection errors.
-        message = "DATABASE_URL: an @ in the user's name or password must be written as %40"
-        raise ValueError(message)
-    return url.set(drivername=DRIVER)
 
 
 def _is_ping_url(text: str) -> bool:

@@ -32,7 +32,7 @@ from maintenance.schema import runs
 from maintenance.settings import settings
 from tasks.batching.arrays import any_uuid
 from tasks.batching.slices import Batch, Slice, work_slice
-from tasks.retrying import TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, TASK_OPTIONS
 
 STOP_GRACE_SECONDS = 10.0
 """Time that a container has to exit before it is killed."""
@@ -146,7 +146,7 @@ def remove_orphans(
         return work_slice(one_batch, cursor, share, BatchSizer(1, settings().batch_seconds))
 
 
-@task(name="count orphaned containers", **TASK_OPTIONS)
+@task(name="count orphaned containers", **COUNT_OPTIONS)
 def count_orphans(cutoff: Cutoff, options: OrphanOptions) -> Overdue:
     """Count what `overdue_containers` counts, as a step of a run."""
     return overdue_containers(cutoff, options)

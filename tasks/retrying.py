@@ -6,6 +6,7 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
+from maintenance.errors import StatementTimeout
 from maintenance.stop_request import may_wait
 from maintenance.transient import is_transient
 
@@ -25,6 +26,12 @@ def only_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> b
     return False
 
 
+def no_time_out(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Return the same, but False for a statement time-out: a count would take as long again."""
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, StatementTimeout) and only_transient(task, run, state)
+
+
 TASK_OPTIONS: dict[str, Any] = {
     "retries": len(BACKOFF),
     "retry_delay_seconds": BACKOFF,
@@ -34,6 +41,9 @@ TASK_OPTIONS: dict[str, Any] = {
     "persist_result": False,
 }
 """The options of every task that uses the database."""
+
+COUNT_OPTIONS: dict[str, Any] = {**TASK_OPTIONS, "retry_condition_fn": no_time_out}
+"""The options of the tasks that count what a run has left."""
 
 PUBLISHING_OPTIONS: dict[str, Any] = {
     "retries": 3,

@@ -18,7 +18,7 @@ from demo.environment import clean_environment
 from demo.servers import PrefectServer
 from maintenance import settings as settings_module
 from maintenance.database import dispose_engines
-from maintenance.schema import metadata
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER, Settings
 from tests.support import crash_points
 from tests.support.distribution import GroupScheduling, arrange, lower_priority, mark
@@ -128,7 +128,7 @@ def make_template(folder: Path) -> Path:
     if not data.exists():
         with embedded_server(data, SERVER_PARAMETERS) as running:
             engine = create_engine(running.create_database(TEMPLATE).set(drivername=DRIVER))
-            metadata.create_all(engine)
+            create_tables(engine)
             identify(engine)
             engine.dispose()
     return data

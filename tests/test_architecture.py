@@ -26,12 +26,13 @@ COMMAND_LINE = "maintenance/cli.py"
 
 SETUP = {"deployments.setup", "deployments.setup.automations", "deployments.setup.pools"}
 FOLDERS = {
-    "flows": {"flows.run", "tasks", "tasks.expiry", "tasks.purge", "tasks.stuck"},
+    "flows": {"flows.run", "tasks", "tasks.expiry", "tasks.purge", "tasks.residue", "tasks.stuck"},
     "flows.run": {"tasks", "tasks.batching"},
     "tasks": {"tasks.batching"},
     "tasks.batching": set(),
     "tasks.expiry": {"tasks", "tasks.batching"},
     "tasks.purge": {"tasks", "tasks.batching"},
+    "tasks.residue": {"tasks", "tasks.batching", "tasks.purge"},
     "tasks.stuck": {"tasks", "tasks.batching", "tasks.purge"},
     "deployments": {"deployments.monitoring", "deployments.setup", "flows", "flows.run"},
     "deployments.monitoring": {"deployments", *SETUP, "flows", "flows.run"},

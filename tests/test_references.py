@@ -24,7 +24,7 @@ MADE_UP = "99.9"
 TEST_NAME = re.compile(r"\btest_(\d+)(?:_(\d+))?_")
 
 RULE = re.compile(rf'^(?:##|###) ({NUMBER})\.? .*<a id="spec-({NUMBER})"></a>$', re.MULTILINE)
-RULES_OF_SECTION = {1: 0, 2: 12, 3: 0, 4: 0, 5: 4, 6: 4, 7: 0, 8: 0, 9: 0, 10: 15}
+RULES_OF_SECTION = {1: 0, 2: 12, 3: 0, 4: 0, 5: 4, 6: 5, 7: 0, 8: 0, 9: 0, 10: 16}
 """So many numbered rules each section has."""
 
 PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)}|\.ci)/[\w./-]*)`")

@@ -15,7 +15,10 @@ from sqlalchemy.exc import OperationalError
 from demo.sample.loading import load_sample
 from demo.sample.spec import SampleSpec
 from maintenance.errors import MaintenanceError
-from maintenance.schema import metadata, organizations
+from maintenance.outside_text import escape_what_cannot_be_printed, one_line
+from maintenance.schema import organizations
+from maintenance.schema.base import NEWEST, Version
+from maintenance.schema.versions import create_tables
 from maintenance.settings import Settings, load_settings
 
 OK, FAILED = 0, 1
@@ -24,9 +27,10 @@ OK, FAILED = 0, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the sample and say what it holds; return the exit status."""
     options = _parse(arguments)
+    escape_what_cannot_be_printed()
     try:
         spec = SampleSpec(submissions=options.submissions)
-        sys.stdout.write(f"{_load(load_settings(), spec)}\n")
+        sys.stdout.write(f"{_load(load_settings(), spec, Version(options.validibot))}\n")
     except (MaintenanceError, ValueError, OSError) as error:
         return _fail(str(error))
     except OperationalError as error:
@@ -35,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _load(settings: Settings, spec: SampleSpec) -> str:
+def _load(settings: Settings, spec: SampleSpec, version: Version) -> str:
     engine = create_engine(settings.url)
     try:
-        metadata.create_all(engine)
+        create_tables(engine, version)
         with engine.connect() as connection:
             used = connection.scalar(select(organizations.c.id).limit(1)) is not None
         if used:
@@ -50,7 +54,7 @@ def _load(settings: Settings, spec: SampleSpec) -> str:
 
 
 def _fail(cause: str) -> int:
-    sys.stderr.write(f"python -m demo.sample: {cause}\n")
+    sys.stderr.write(f"python -m demo.sample: {one_line(cause)}\n")
     return FAILED
 
 
@@ -62,6 +66,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--submissions", type=int, default=1_000, help="how many (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--validibot",
+        choices=list(Version),
+        default=NEWEST,
+        help="the version whose tables are made (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 

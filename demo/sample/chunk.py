@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from demo.sample.drawing import Draw, Moments
 from demo.sample.spec import SampleSpec
+from maintenance.schema.base import NEWEST, Version
 
 Value = str | int | bool | None
 """A column's value as COPY takes it; times, UUIDs and JSON are text."""
@@ -44,8 +45,12 @@ def _blank(table: Table) -> dict[str, Value]:
 class Chunk:
     """Rows and files of one transaction, gathered until `take` hands them over."""
 
-    def __init__(self, spec: SampleSpec, draw: Draw, moments: Moments) -> None:
+    def __init__(
+        self, spec: SampleSpec, draw: Draw, moments: Moments, version: Version = NEWEST
+    ) -> None:
         self.spec = spec
+        self.version = version
+        """Of the tables that the rows are for."""
         self.draw = draw
         self.moments = moments
         self.tally: Counter[str] = Counter()

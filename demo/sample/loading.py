@@ -29,6 +29,7 @@ from demo.sample.submissions import add_submission
 from demo.sample.summary import SampleSummary
 from demo.sample.writing import continue_numbering, copy_rows, write_files
 from maintenance.schema import metadata, migrations, organizations
+from maintenance.schema.versions import exists_in, live_version
 from maintenance.storage.adoption import mark_roots
 from maintenance.storage.identity import application_id
 from maintenance.storage.local import LocalStore
@@ -42,13 +43,16 @@ TURN = 0.0005
 def load_sample(
     engine: Engine, storage_root: Path, spec: SampleSpec, as_of: datetime
 ) -> SampleSummary:
-    """Fill a database that has all tables and no rows, and the storage beside it.
+    """Fill a database that has all tables of a version and no rows, and the storage beside it.
 
     The same spec and moment give the same rows and files. Each chunk is a transaction of its own;
     a load that fails leaves what was written before.
     """
-    chunk = Chunk(spec, Draw(spec.seed), Moments(as_of))
-    row_counts = Counter({table.name: 0 for table in metadata.sorted_tables})
+    with engine.connect() as asking:
+        version = live_version(asking)
+    chunk = Chunk(spec, Draw(spec.seed), Moments(as_of), version)
+    tables = [table for table in metadata.sorted_tables if exists_in(version, table.name)]
+    row_counts = Counter({table.name: 0 for table in tables})
     row_counts[migrations.name] = 1
     files = file_bytes = 0
     with _quick_turns(), engine.connect() as pooled, ThreadPoolExecutor(1) as background:
@@ -59,12 +63,13 @@ def load_sample(
             # One chunk is copied while the next one is made: both take about as long, and the
             # database works on a processor of its own.
             copying.result()
-            copying = background.submit(copy_rows, connection, rows)
-            row_counts.update({table.name: len(added) for table, added in rows.items()})
+            copying = background.submit(copy_rows, connection, rows, version)
+            added = {table.name: len(some) for table, some in rows.items() if table in tables}
+            row_counts.update(added)
             file_bytes += write_files(storage_root, chunk_files)
             files += len(chunk_files)
         copying.result()
-        continue_numbering(connection, metadata.sorted_tables)
+        continue_numbering(connection, tables)
         connection.execute("ANALYZE")
         connection.commit()
         if spec.with_files:

@@ -25,9 +25,11 @@ from demo.sample.steps import (
     add_step_summary,
     counts_by_severity,
 )
+from maintenance.continuations import present_in
 from maintenance.schema import run_summaries, runs
 from maintenance.schema.vocabulary import (
     AttemptState,
+    ContinuationState,
     ErrorCategory,
     RunStatus,
     StepStatus,
@@ -72,7 +74,15 @@ class Activity(Enum):
     STUCK = auto()
     LONG_RUNNING = auto()
     """For weeks, shielded by the time-out of its attempt."""
+    INTERRUPTED = auto()
+    """Its first step is done, and Validibot has yet to start the next one."""
     WAITING = auto()
+
+
+FIRST_STEP_DONE = {
+    Activity.LONG_RUNNING: ContinuationState.COMPLETED,
+    Activity.INTERRUPTED: ContinuationState.PENDING,
+}
 
 
 def add_finished_run(chunk: Chunk, origin: Origin, ended: int) -> str:
@@ -157,7 +167,8 @@ def _add_steps(
         retried = draw.happens(RETRIED_SHARE)
         if retried:
             attempts.append(add_attempt(chunk, run, step_run, AttemptState.FAILED, times))
-        attempts.append(add_attempt(chunk, run, step_run, state, times, 1 + retried))
+        continued = None if last else ContinuationState.COMPLETED
+        attempts.append(add_attempt(chunk, run, step_run, state, times, 1 + retried, continued))
         # Only a failed step has an error, which is the third kind.
         count = draw.between(0, 3 if step_status is StepStatus.FAILED else 2)
         findings.append(count)
@@ -197,11 +208,17 @@ def add_active_run(chunk: Chunk, origin: Origin, activity: Activity, started: in
     if waiting:
         return run.run_id
     step, *rest = workflow.steps
-    if activity is Activity.LONG_RUNNING:
-        # The first step is done long ago; its receipt is old, and still protects the run.
+    if activity in FIRST_STEP_DONE:
+        # Of a long-running run its receipt is old, and still protects the run.
         done = StepTimes(started, started + MINUTE, started + ATTEMPT_TIMEOUT)
         first = (add_step_run(chunk, run, step, StepStatus.PASSED, done), step)
-        finished = [add_attempt(chunk, run, first, AttemptState.COMPLETED, done)]
+        continued = FIRST_STEP_DONE[activity]
+        completed = AttemptState.COMPLETED
+        finished = [add_attempt(chunk, run, first, completed, done, continued=continued)]
+        if activity is Activity.INTERRUPTED:
+            chunk.tally["runs_interrupted"] += 1
+            add_bundle(chunk, run.run_id, origin, finished, finished=False)
+            return run.run_id
         step, times = rest[0], StepTimes(started + MINUTE, None, DAY)
     else:
         finished = []
@@ -221,6 +238,8 @@ def begin_activity(chunk: Chunk) -> tuple[Activity, int]:
     draw = chunk.draw
     if draw.happens(chunk.spec.stuck_share):
         return Activity.STUCK, -draw.between(ATTEMPT_TIMEOUT + MINUTE, 3 * HOUR)
+    if present_in(chunk.version) and draw.happens(chunk.spec.interrupted_share):
+        return Activity.INTERRUPTED, -draw.between(ATTEMPT_TIMEOUT + MINUTE, 3 * HOUR)
     if draw.happens(LONG_RUNNING_SHARE):
         return Activity.LONG_RUNNING, -draw.between(40 * DAY, 60 * DAY)
     if draw.happens(WAITING_SHARE):

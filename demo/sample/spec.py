@@ -38,6 +38,8 @@ class SampleSpec:
     """Submissions whose content is gone already."""
     stuck_share: float = 0.25
     """Of the active runs: hanging past their time-out."""
+    interrupted_share: float = 0.1
+    """Of the other active runs, where there are continuations: the next step is yet to come."""
     runless_share: float = 0.02
     """Of the ordinary submissions: never run, so that the deadline counts from their creation."""
     outputs_purged_share: float = 0.20

@@ -9,12 +9,18 @@ from demo.sample.organization import Step
 from maintenance.schema import (
     attempts,
     callback_receipts,
+    continuations,
     findings,
     input_traces,
     step_run_summaries,
     step_runs,
 )
-from maintenance.schema.vocabulary import AttemptState, CallbackReceiptStatus, StepStatus
+from maintenance.schema.vocabulary import (
+    AttemptState,
+    CallbackReceiptStatus,
+    ContinuationState,
+    StepStatus,
+)
 
 RECEIPTS_KEPT = 30 * DAY
 RUNNER = "docker"
@@ -100,8 +106,12 @@ def add_attempt(
     state: AttemptState,
     times: StepTimes,
     number: int = 1,
+    continued: ContinuationState | None = None,
 ) -> str:
-    """Add one attempt of a step run, with the receipts of its callback when it completed."""
+    """Add one attempt of a step run, with the receipts of its callback when it completed.
+
+    `continued` is the state of the continuation that the callback made, if it made one.
+    """
     step_run_id, step = step_run
     attempt_id = chunk.draw.identifier()
     started = chunk.moments.at(times.started)
@@ -145,11 +155,14 @@ def add_attempt(
         callback_received_at=ended if completed else None,
     )
     if completed and times.ended is not None:
-        _add_receipts(chunk, run, attempt_id, times.ended)
+        receipt_id = _add_receipts(chunk, run, attempt_id, times.ended)
+        if continued is not None:
+            _add_continuation(chunk, run, step_run, receipt_id, (times.ended, continued))
     return attempt_id
 
 
-def _add_receipts(chunk: Chunk, run: RunContext, attempt_id: str, received: int) -> None:
+def _add_receipts(chunk: Chunk, run: RunContext, attempt_id: str, received: int) -> str | None:
+    """Add the receipts of a callback and its repeats; return the first one, if any."""
     count = chunk.spec.receipts_per_attempt
     if received >= -RECEIPTS_KEPT:
         chunk.tally["receipts_recent"] += count
@@ -159,18 +172,52 @@ def _add_receipts(chunk: Chunk, run: RunContext, attempt_id: str, received: int)
         chunk.tally["receipts_old_terminal"] += count
     then = chunk.moments.at(received)
     uri = f"{STORED_AT}runs/{run.org_id}/{run.run_id}/output.json" if run.outputs_kept else ""
-    for place in range(count):
+    identifiers = [chunk.draw.identifier() for _ in range(count)]
+    for place, identifier in enumerate(identifiers):
         status = CallbackReceiptStatus.REJECTED if place else CallbackReceiptStatus.COMPLETED
         chunk.add(
             callback_receipts,
-            id=chunk.draw.identifier(),
+            id=identifier,
             callback_id=f"{attempt_id}-{place}",
             received_at=then,
             status=status,
             result_uri=uri,
             validation_run_id=run.run_id,
             execution_attempt_id=attempt_id,
+            delivery_count=1,
         )
+    return identifiers[0] if identifiers else None
+
+
+def _add_continuation(
+    chunk: Chunk,
+    run: RunContext,
+    step_run: tuple[int, Step],
+    receipt_id: str | None,
+    since: tuple[int, ContinuationState],
+) -> None:
+    """Add the continuation of a run after a step; one that is not completed waits for dispatch."""
+    step_run_id, step = step_run
+    made, state = since
+    completed = state is ContinuationState.COMPLETED
+    then = chunk.moments.at(made)
+    chunk.add(
+        continuations,
+        created=then,
+        id=chunk.draw.identifier(),
+        resume_from_step=step.order,
+        state=state,
+        dispatch_attempts=1,
+        transport_task_id=chunk.draw.identifier() if completed else "",
+        dispatched_at=then if completed else None,
+        execution_attempts=int(completed),
+        completed_at=then if completed else None,
+        last_error_code="" if completed else "transport_dispatch_failed",
+        last_error="" if completed else "The broker does not answer.",
+        callback_receipt_id=receipt_id,
+        completed_step_run_id=step_run_id,
+        validation_run_id=run.run_id,
+    )
 
 
 def add_findings(chunk: Chunk, run: RunContext, step_run_id: int, ended: int, count: int) -> None:

@@ -54,6 +54,8 @@ class SampleSummary:
     outputs_unstamped_later: int
     runs_stuck: int
     """Of the active runs: those that hang, at a time-out of 30 minutes."""
+    runs_interrupted: int
+    """Of the active runs: those whose next step Validibot has yet to start; none before 0.16."""
 
     sessions_expired: int
     sessions_live: int

@@ -2,25 +2,37 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 
 from psycopg import Connection, sql
 from sqlalchemy import Table
 
 from demo.sample.chunk import Row
+from maintenance.schema.base import Version
+from maintenance.schema.versions import exists_in
 
 
-def copy_rows(connection: Connection, rows: Mapping[Table, Sequence[Row]]) -> None:
-    """Copy the rows in one transaction, in any order: the foreign keys are deferred."""
+def copy_rows(
+    connection: Connection, rows: Mapping[Table, Sequence[Row]], version: Version
+) -> None:
+    """Copy the rows in one transaction, in any order: the foreign keys are deferred.
+
+    What the version of the tables does not have is left out.
+    """
     with connection.transaction(), connection.cursor() as cursor:
         for table, table_rows in rows.items():
+            present = [exists_in(version, table.name, column.name) for column in table.columns]
+            if not any(present):
+                continue
+            names = compress(table.columns.keys(), present)
             statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-                sql.Identifier(table.name),
-                sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns),
+                sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, names))
             )
+            whole = all(present)
             with cursor.copy(statement) as copy:
                 for row in table_rows:
-                    copy.write_row(row)
+                    copy.write_row(row if whole else tuple(compress(row, present)))
 
 
 def continue_numbering(connection: Connection, tables: Sequence[Table]) -> None:

@@ -5,22 +5,18 @@ guard), and a run may use its time budget. After that the job is late. Everythin
 from data that was read before; no server is needed.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.server.schemas import schedules as computing
 
+from deployments.due import next_dates
 from deployments.monitoring.job_state import JobState
 from flows.backlog import Backlog
 from maintenance.report import human_age
 
 MISSED_WINDOWS = 2
 TICK = timedelta(seconds=1)
-
-Computing = computing.CronSchedule | computing.IntervalSchedule | computing.RRuleSchedule
 
 
 def late(state: JobState, backlog: Backlog, budget: timedelta, now: datetime) -> list[str]:
@@ -56,15 +52,11 @@ def windows(
     schedules: Sequence[DeploymentSchedule], since: datetime, number: int
 ) -> list[datetime]:
     """Return the first times after `since` at which any of the schedules starts a run."""
-
-    async def dates() -> set[datetime]:
-        found: set[datetime] = set()
-        for one in schedules:
-            coming = await _computing(one).get_dates(number, since + TICK)
-            found.update(datetime.fromtimestamp(moment.timestamp(), UTC) for moment in coming)
-        return found
-
-    return sorted(asyncio.run(dates()))[:number]
+    found: set[datetime] = set()
+    for one in schedules:
+        coming = next_dates(one.schedule, number, since + TICK)
+        found.update(datetime.fromtimestamp(moment.timestamp(), UTC) for moment in coming)
+    return sorted(found)[:number]
 
 
 def _passed(
@@ -72,13 +64,3 @@ def _passed(
 ) -> bool:
     missed = windows(schedules, since, MISSED_WINDOWS)
     return len(missed) == MISSED_WINDOWS and missed[-1] + budget < now
-
-
-def _computing(schedule: DeploymentSchedule) -> Computing:
-    """Return the server's class of a schedule, which can compute its dates."""
-    fields = schedule.schedule.model_dump()
-    if isinstance(schedule.schedule, CronSchedule):
-        return computing.CronSchedule.model_validate(fields)
-    if isinstance(schedule.schedule, IntervalSchedule):
-        return computing.IntervalSchedule.model_validate(fields)
-    return computing.RRuleSchedule.model_validate(fields)

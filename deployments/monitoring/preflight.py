@@ -7,6 +7,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
 
 from deployments.client import ServerUnavailable, address, server
+from deployments.due import never_due
 from deployments.monitoring.job_state import (
     NO_SCHEDULE,
     JobState,
@@ -131,7 +132,10 @@ def _schedule(name: str, job: JobState) -> Finding:
             "take the default with: python -m deployments --reset-schedules",
         )
     if job.paused:
-        return warning(name, f"{job.schedule}, paused", f"when the pause is over: {_resume(job)}")
+        return _paused(name, job)
+    if any(never_due(one.schedule) for one in job.active):
+        action = "edit or pause it: while it is active, the server makes no runs of this deployment"
+        return error(name, job.schedule, action)
     if job.next_run is None and _edited_lately(job):
         return warning(name, f"{job.schedule}, edited just now", "its runs come within a minute")
     if job.next_run is None:
@@ -141,6 +145,12 @@ def _schedule(name: str, job: JobState) -> Finding:
             "look into the server's log for errors of its scheduler",
         )
     return ok(name, f"{job.schedule}, next run {job.next_run:%Y-%m-%d %H:%M} UTC")
+
+
+def _paused(name: str, job: JobState) -> Finding:
+    if JOBS[job.job].off_at_first:
+        return ok(name, f"{job.schedule}, off: runs by hand")
+    return warning(name, f"{job.schedule}, paused", f"when the pause is over: {_resume(job)}")
 
 
 def _edited_lately(job: JobState) -> bool:

@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL
 
+from deployments.due import never_due
 from deployments.names import DEPLOYMENT, PREFECT_FILE
 from deployments.settings import load_deployment_settings
 from deployments.setup.automations import apply_automations
@@ -51,9 +52,15 @@ class AppliedSchedule:
     deployment: str
     live: Live
     paused: bool
+    never_due: bool
     declared: bool
     """Whether it is as prefect.yaml says."""
     next_run: datetime | None = None
+
+    @property
+    def may_run(self) -> bool:
+        """Whether the scheduler is to make runs of it."""
+        return not (self.paused or self.never_due)
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ def wait_for_runs(
     deadline = clock() + SCHEDULER_SECONDS
     while True:
         schedules = read_schedules(client, declared)
-        waiting = [one for one in schedules if not one.paused and one.next_run is None]
+        waiting = [one for one in schedules if one.next_run is None and one.may_run]
         if not waiting:
             return schedules
         if clock() > deadline:
@@ -161,6 +168,7 @@ def read_schedules(
                     deployment=one.full_name,
                     live=live,
                     paused=deployment.paused or not schedule.active,
+                    never_due=never_due(schedule.schedule),
                     declared=live.timing is not None
                     and timings.get(live.slug or "") == live.timing,
                     next_run=next_run(client, live.id),

@@ -1,34 +1,34 @@
-"""Import of the schedules that operators edited in Celery Beat.
+"""Import of the schedules that operators edited in Celery Beat, and taking its tasks over.
 
 Each job's deployment gets the cron line, the time zone and the enabled flag of Beat's task. That
 counts as an operator's edit: `python -m deployments` keeps it. Importing again changes nothing.
 Tasks that are not among the jobs, and schedules that Prefect cannot express, are listed and left.
+What Beat does not start does not run here either, whether or not its schedule can be read.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule
 
 from deployments.client import server
 from deployments.names import DEPLOYMENT
 from deployments.setup.changes import Changes
 from deployments.setup.deployment import read_deployment
-from deployments.setup.schedule_merge import to_live
-from flows.jobs import JOBS
+from deployments.setup.imported_schedule import Target
 from maintenance.beat.crontab import Crontab
-from maintenance.beat.tasks import BeatTask, read_tasks
+from maintenance.beat.take_over import disable, to_take_over
+from maintenance.beat.tasks import REPLACED, BeatTask, read_tasks
 from maintenance.database import engine_for, transaction
 from maintenance.settings import settings
 
 ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
 """Fixed start of intervals, so that importing again finds them unchanged."""
+NAME = "import-beat"
+SLUG = "beat-{}"
+"""Of the schedule of a second task for the same job, with the task's number."""
 
 
 @dataclass
@@ -39,99 +39,92 @@ class Imported:
     left: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """Deployments that do not exist."""
+    disabled: list[str] | None = None
+    """Tasks that were disabled in Beat; None if that was not asked for, or not done."""
 
 
-def import_schedules(*, dry_run: bool) -> Imported:
+def import_schedules(
+    *, dry_run: bool, take_over: bool = False, keep_schedules: bool = False
+) -> Imported:
     """Read Beat's tasks and apply them to the deployments.
 
+    Args:
+        dry_run: Only return what would be done.
+        take_over: Then disable in Beat the tasks that the jobs replace. Nothing is disabled while
+            a deployment is missing.
+        keep_schedules: Leave the schedules of the deployments as they are, and only take over.
+
     Raises:
-        MaintenanceError: Beat's tables cannot be read, the Prefect server does not answer, or a
-            setting is invalid.
+        MaintenanceError: Beat's tables cannot be read, or with `take_over` not be changed; the
+            Prefect server does not answer; or a setting is invalid. Rights are checked before
+            anything is changed.
     """
-    with transaction(engine_for(settings(), "import-beat"), read_only=True) as connection:
+    engine = engine_for(settings(), NAME)
+    with transaction(engine, read_only=True) as connection:
         tasks = read_tasks(connection)
+        if take_over:
+            to_take_over(connection)
     done = Imported(Changes(dry_run))
+    if not keep_schedules:
+        _import_all(tasks, done)
+    if take_over and not done.missing:
+        with transaction(engine, read_only=dry_run) as connection:
+            chosen = to_take_over(connection)
+            if not dry_run:
+                disable(connection, chosen)
+        done.disabled = [f"task {one.name!r} ({one.task})" for one in chosen]
+    return done
+
+
+def _import_all(tasks: Sequence[BeatTask], done: Imported) -> None:
     done.left += [
         f"task {one.name!r} ({one.task}) is none of the jobs" for one in tasks if one.job is None
     ]
     with server() as client:
-        for job in JOBS:
-            _take_over(client, job, [one for one in tasks if one.job == job], done)
-    return done
+        for job in REPLACED:
+            _import_job(client, job, [one for one in tasks if one.job == job], done)
 
 
-def _take_over(
+def _import_job(
     client: SyncPrefectClient, job: str, tasks: Sequence[BeatTask], done: Imported
 ) -> None:
     name = f"{job}/{DEPLOYMENT}"
-    if not tasks:
-        done.left.append(f"{name}: Beat has no such task")
-        return
-    for one in tasks:
-        done.left += [f"{name}: task {one.name!r}: {note}" for note in one.notes]
-        if one.timing is None:
-            done.left.append(f"{name}: task {one.name!r}: {one.why_not}")
     deployment = read_deployment(client, name)
     if deployment is None:
         done.missing.append(name)
         return
+    target = Target(client, name, deployment, done.changes)
+    if not tasks:
+        done.left.append(f"{name}: Beat has no such task; {target.state(job)}")
     # The first task replaces the default schedule; others become additional schedules.
-    for number, one in enumerate(tasks):
-        if one.timing is not None:
-            slug = job if number == 0 else f"beat-{one.id}"
-            _apply(client, deployment, slug, one, _schedule(one.timing), done.changes)
+    slugs = [job, *(SLUG.format(one.id) for one in tasks[1:])]
+    for slug, one in zip(slugs, tasks, strict=False):
+        done.left += _import_task(target, slug, one)
+    known = {SLUG.format(one.id) for one in tasks}
+    done.left += [
+        f"{name}: schedule {slug} stays, although Beat has no such task any more"
+        for slug in target.slugs
+        if slug.startswith(SLUG.format("")) and slug not in known
+    ]
 
 
-def _apply(
-    client: SyncPrefectClient,
-    deployment: DeploymentResponse,
-    slug: str,
-    task: BeatTask,
-    wanted: SCHEDULE_TYPES,
-    changes: Changes,
-) -> None:
-    line = f"{task.job}/{DEPLOYMENT}: schedule {slug}"
-    switch = "on" if task.enabled else "paused"
-    live = next((one for one in deployment.schedules if one.slug == slug), None)
-    if live is None:
-        new = DeploymentScheduleCreate(schedule=wanted, active=task.enabled, slug=slug)
-        changes.make(
-            f"{line} made: {task.when}, {switch}",
-            partial(client.create_deployment_schedules, deployment.id, [new]),
-        )
-        return
-    edited = [f"{to_live(live).text} becomes {task.when}"] if _differs(live, wanted) else []
-    if live.active != task.enabled:
-        edited.append("resumed" if task.enabled else "paused")
-    if not edited:
-        changes.keep(f"{line}: {task.when}, {switch}")
-        return
-    changes.make(
-        f"{line}: {', '.join(edited)}",
-        partial(
-            client.update_deployment_schedule,
-            deployment.id,
-            live.id,
-            active=task.enabled,
-            schedule=wanted,
-        ),
-    )
+def _import_task(target: Target, slug: str, task: BeatTask) -> list[str]:
+    """Apply one task to the schedule of this slug; return what was left and why."""
+    which = f"{target.name}: task {task.name!r}"
+    if task.taken_over and not task.on:
+        target.changes.keep(f"{which} was taken over: {target.state(slug)}")
+        return []
+    left = [f"{which}: {note}" for note in task.notes]
+    if task.timing is not None:
+        target.apply(slug, _schedule(task.timing), task.when, active=task.on)
+        return left
+    if task.on:
+        return [*left, f"{which}: {task.why_not}; {target.state(slug)}"]
+    target.pause(slug, task.off)
+    return [*left, f"{which}: {task.why_not}"]
 
 
 def _schedule(timing: Crontab | timedelta) -> SCHEDULE_TYPES:
     if isinstance(timing, Crontab):
         return CronSchedule(cron=timing.cron, timezone=timing.timezone, day_or=timing.day_or)
     return IntervalSchedule(interval=timing, anchor_date=ANCHOR, timezone="UTC")
-
-
-def _differs(live: DeploymentSchedule, wanted: SCHEDULE_TYPES) -> bool:
-    one = live.schedule
-    if isinstance(one, CronSchedule) and isinstance(wanted, CronSchedule):
-        return (one.cron, one.timezone or "UTC", one.day_or) != (
-            wanted.cron,
-            wanted.timezone,
-            wanted.day_or,
-        )
-    if isinstance(one, IntervalSchedule) and isinstance(wanted, IntervalSchedule):
-        return one.interval != wanted.interval
-    return True

@@ -5,7 +5,7 @@ refused, so that the two never differ silently.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import Flow
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from deployments.due import NEVER_DUE, never_due
 from deployments.setup.schedule_merge import Timing
 from maintenance.errors import MaintenanceError
 
@@ -31,11 +32,16 @@ class _Declared(BaseModel):
 
 
 class DeclaredSchedule(_Declared):
-    """A schedule, known by its slug."""
+    """A schedule, known by its slug.
+
+    `active` can only be false, and counts only when the schedule is made: after that the operator
+    decides.
+    """
 
     slug: str
     cron: str
     timezone: str = DEFAULT_TIME_ZONE
+    active: Literal[False] | None = None
 
     @field_validator("timezone")
     @classmethod
@@ -45,7 +51,9 @@ class DeclaredSchedule(_Declared):
 
     @model_validator(mode="after")
     def _check(self) -> "DeclaredSchedule":
-        CronSchedule(cron=self.cron, timezone=self.timezone)
+        if never_due(CronSchedule(cron=self.cron, timezone=self.timezone)):
+            message = f"schedule {self.slug}: {self.cron} {NEVER_DUE}"
+            raise ValueError(message)
         return self
 
     @property

@@ -6,6 +6,7 @@ differences is not updated, because an update deletes its scheduled runs until t
 made them again.
 """
 
+from collections.abc import Set  # noqa: PYI025
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -39,15 +40,16 @@ def deploy(
     """
     found = read_deployment(client, declared.full_name)
     timings = {one.slug: one.timing for one in declared.schedules}
+    off = {one.slug for one in declared.schedules if one.active is False}
     if found is None:
 
         def create() -> None:
-            last.write_timings(declared.full_name, _create(client, declared, timings), timings)
+            last.write_timings(declared.full_name, _create(client, declared, timings, off), timings)
 
         changes.make(f"{declared.full_name}: made", create)
         return
     rescheduled = _deploy_schedules(
-        client, declared.full_name, found, timings, last, changes, reset=reset
+        client, declared.full_name, found, timings, last, changes, off=off, reset=reset
     )
     wanted = _wanted(declared)
     differing = sorted(
@@ -81,12 +83,14 @@ def _deploy_schedules(
     last: LastApplied,
     changes: Changes,
     *,
+    off: Set[str],
     reset: bool,
 ) -> bool:
     live = [to_live(one) for one in found.schedules]
+    parameters = {one.id: one.parameters for one in found.schedules}
     merged = merge(live, last.timings(name, found.id), timings, reset=reset)
     for slug, timing in merged.create.items():
-        new = DeploymentScheduleCreate(schedule=timing.to_schedule(), slug=slug)
+        new = _schedule(slug, timing, off)
         changes.make(
             f"{name}: schedule {slug} made ({timing})",
             partial(client.create_deployment_schedules, found.id, [new]),
@@ -99,6 +103,8 @@ def _deploy_schedules(
                 found.id,
                 one.id,
                 schedule=timing.to_schedule(),
+                # The server empties them when a request does not hold them.
+                parameters=parameters[one.id],
             ),
         )
     for one in merged.delete:
@@ -117,12 +123,12 @@ def _deploy_schedules(
 
 
 def _create(
-    client: SyncPrefectClient, declared: DeclaredDeployment, timings: dict[str, Timing]
+    client: SyncPrefectClient,
+    declared: DeclaredDeployment,
+    timings: dict[str, Timing],
+    off: Set[str],
 ) -> UUID:
-    schedules = [
-        DeploymentScheduleCreate(schedule=timing.to_schedule(), slug=slug)
-        for slug, timing in timings.items()
-    ]
+    schedules = [_schedule(slug, timing, off) for slug, timing in timings.items()]
     return client.create_deployment(
         flow_id=client.create_flow_from_name(declared.flow.name),
         name=declared.name,
@@ -130,6 +136,12 @@ def _create(
         version=declared.flow.version,
         **_wanted(declared),
     )
+
+
+def _schedule(slug: str, timing: Timing, off: Set[str]) -> DeploymentScheduleCreate:
+    """Return a new schedule, which starts runs at once unless it is one of those that are off."""
+    schedule = timing.to_schedule()
+    return DeploymentScheduleCreate(schedule=schedule, slug=slug, active=slug not in off)
 
 
 def _wanted(declared: DeclaredDeployment) -> dict[str, Any]:

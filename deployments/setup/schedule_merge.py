@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
+from deployments.due import NEVER_DUE, never_due
 from deployments.setup.conflicts import Conflict
+from maintenance.beat.interval import describe
 
 EDITED = "an operator edited it"
 
@@ -93,13 +95,16 @@ class _Kept:
 def to_live(one: DeploymentSchedule) -> Live:
     """Return a schedule of the server in the form that is merged."""
     schedule = one.schedule
+    if isinstance(schedule, IntervalSchedule):
+        return Live(one.id, one.slug, None, describe(schedule.interval))
     if not isinstance(schedule, CronSchedule):
         kind = type(schedule).__name__.removesuffix("Schedule").lower()
         return Live(one.id, one.slug, None, kind)
     timing = Timing(schedule.cron, schedule.timezone or "UTC")
+    never = f", {NEVER_DUE}" if never_due(schedule) else ""
     if not schedule.day_or:
-        return Live(one.id, one.slug, None, f"{timing}, days of both kinds")
-    return Live(one.id, one.slug, timing, str(timing))
+        return Live(one.id, one.slug, None, f"{timing}, days of both kinds{never}")
+    return Live(one.id, one.slug, timing, f"{timing}{never}")
 
 
 def merge(

@@ -7,12 +7,14 @@ from typing import cast
 
 from prefect.exceptions import Abort
 
+from flows.run.beside_beat import look_for_beat
 from flows.run.final_state import final_state
 from flows.run.prefect_context import run_id, run_logger
 from flows.run.publishing import emit, published
 from flows.run.rerun_limit import refuse_endless_reruns
 from flows.run.run import Run
 from flows.run.takeover import take_over
+from flows.run.time_limit import killed_after
 from maintenance import stop_request
 from maintenance.errors import GuardLost, TransientDatabaseError
 from maintenance.guard import Guard, guard
@@ -43,7 +45,8 @@ def perform(
         work: the steps of any other run. They are called again after an interruption.
         idle_because: why the job has nothing to work on in this deployment. The run then ends as
             Skipped without its steps.
-        guarded: whether to take the guard; False when the database cannot be reached.
+        guarded: whether to take the guard and look for Celery Beat; False when the database cannot
+            be reached.
         backoff: seconds to wait before each attempt to take the guard again.
 
     Returns:
@@ -53,7 +56,9 @@ def perform(
         Exception: a step failed. The report has been published.
     """
     steps = preview if run.dry_run else work
-    with published(run.report):
+    with killed_after(run.budget.limit_seconds), published(run.report):
+        if guarded:
+            look_for_beat(run)
         if run.dry_run or not guarded:
             _carry_out(run, steps, idle_because)
         else:

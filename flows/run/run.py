@@ -4,19 +4,22 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 
 from flows.run.prefect_context import run_logger
+from flows.run.refusals import Refusals
 from maintenance import stop_request
 from maintenance.budget import Budget
 from maintenance.cutoff import Cutoff
+from maintenance.errors import LockTimeout, StatementTimeout
 from maintenance.guard import Guard
-from maintenance.report import Report, StopReason
+from maintenance.report import MAX_FAILURES, Report, StopReason
 from tasks.batching.slices import Slice
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass
@@ -65,6 +68,7 @@ class Run:
     guard: Guard | None = field(init=False, default=None)
     _steps: dict[tuple[str, int], StepProgress] = field(init=False, default_factory=dict)
     _calls: Counter[str] = field(init=False, default_factory=Counter)
+    _refusals: Refusals = field(init=False, default_factory=Refusals)
 
     def __post_init__(self) -> None:
         """Begin the report."""
@@ -139,6 +143,21 @@ class Run:
         result: T = progress.cursor
         return result
 
+    def observe(self, step: Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Return the result of a task that only looks at what the run has left (SPEC 10.7).
+
+        Returns:
+            None, and a warning in the report, when it exceeds a time-out: what is done is done.
+
+        Raises:
+            Exception: the task failed for another reason.
+        """
+        try:
+            return step(*args, **kwargs)
+        except (LockTimeout, StatementTimeout) as error:
+            self.warn([f"{step.name}: not known, because it took too long: {error}"])
+            return None
+
     def begin_again(self) -> None:
         """Prepare for calling the job's steps again after an interruption."""
         self._calls.clear()
@@ -169,6 +188,10 @@ class Run:
         progress.cursor, progress.rows = done.cursor, done.rows
         progress.finished = done.exhausted and not done.interrupted
         report = self.report
+        for failure in done.result.failures[: MAX_FAILURES - len(report.failures)]:
+            run_logger().warning(
+                "%s: %s failed: %s; %s", step, failure.item, failure.cause, failure.action
+            )
         report.add(done.result)
         if done.interrupted:
             self.warn([f"{step}: interrupted and resumed: {done.interrupted}"])
@@ -181,3 +204,4 @@ class Run:
                 f"{report.failed:,}",
                 extra={"action": "slice", "job": report.job, "selected": report.selected},
             )
+        self._refusals.count(done.result)

@@ -83,6 +83,17 @@ class Field:
         around = [*range(start, self.largest + 1), *range(self.smallest, end + 1)]
         return ",".join(map(str, sorted(around[:: int(step or 1)])))
 
+    def numbers(self, translated: str) -> list[int]:
+        """Return the numbers that a translated field stands for, in ascending order."""
+        found: set[int] = set()
+        for part in translated.split(","):
+            span, _, step = part.partition("/")
+            first, _, last = span.partition("-")
+            start = self.smallest if first == "*" else int(first)
+            end = self.largest if first == "*" else int(last or first)
+            found.update(range(start, end + 1, int(step or 1)))
+        return sorted(found)
+
     def _number(self, text: str) -> int:
         if text.isdecimal() and self.smallest <= int(text) <= self.largest:
             return int(text)

@@ -7,16 +7,22 @@ from sqlalchemy import Connection, text
 
 from maintenance.access import ACCESS
 from maintenance.catalogue import problems, triggers
+from maintenance.checks.continuations import CONTINUATIONS, check_continuations
 from maintenance.checks.finding import Check, Finding, Severity, error, not_checked, ok, warning
 from maintenance.database import APPLICATION, engine_for, transaction
+from maintenance.drift import recognize
 from maintenance.errors import DatabaseError
 from maintenance.expiring import EXPIRING
 from maintenance.guard import check_session
-from maintenance.indexes import TIME_INDEX, missing_indexes
+from maintenance.indexes import has_index, missing_indexes
 from maintenance.privileges import as_grants, lacking, privileges_of
+from maintenance.schema.versions import live_version
 from maintenance.settings import Settings
 
 DATABASE, TABLES, GRANTS, INDEXES = "database", "tables and columns", "grants", "indexes"
+VERSION = "Validibot's version"
+
+NAMES = (DATABASE, VERSION, TABLES, GRANTS, INDEXES, CONTINUATIONS)
 
 FIRST_VERSION = 14
 CONNECT_SECONDS = 3.0
@@ -64,26 +70,28 @@ def database_check(settings: Settings) -> Check:
             "statement_timeout_seconds": STATEMENT_SECONDS,
         }
     )
-    return Check((DATABASE, TABLES, GRANTS, INDEXES), lambda: _find(bounded))
+    return Check(NAMES, lambda: _find(bounded))
 
 
 def _find(settings: Settings) -> list[Finding]:
     try:
         check_session(settings, f"{APPLICATION} check")
         with transaction(engine_for(settings, "check"), read_only=True) as connection:
-            facts, tables = _facts(connection), _tables(connection)
-            grants = _grants(connection)
-            if tables.level is not Severity.ERROR:
-                return [facts, tables, grants, _indexes(connection)]
-            return [facts, tables, grants, *not_checked([INDEXES], f"{TABLES} are not as expected")]
+            facts, version = _facts(connection), _version(connection)
+            tables, grants = _tables(connection), _grants(connection)
+            found = [facts, version, tables, grants]
+            if tables.level is Severity.ERROR:
+                left = (INDEXES, CONTINUATIONS)
+                return [*found, *not_checked(left, f"{TABLES} are not as expected")]
+            indexes = _indexes(connection)
+        return [*found, indexes, check_continuations(settings)]
     except DatabaseError as problem:
         action = (
             "check that the server runs and accepts connections from this machine, and that"
             " DATABASE_URL (or POSTGRES_*) has the right role, password and database"
         )
-        found = error(DATABASE, str(problem), action)
-        others = not_checked((TABLES, GRANTS, INDEXES), "the database cannot be asked")
-        return [found, *others]
+        failed = error(DATABASE, str(problem), action)
+        return [failed, *not_checked(NAMES[1:], "the database cannot be asked")]
 
 
 def _facts(connection: Connection) -> Finding:
@@ -99,12 +107,20 @@ def _facts(connection: Connection) -> Finding:
     return ok(DATABASE, where)
 
 
+def _version(connection: Connection) -> Finding:
+    found = recognize(connection)
+    if not found.differences:
+        return ok(VERSION, str(found))
+    action = "jobs that these differences concern refuse to run; update this project"
+    return warning(VERSION, f"{found}: {'; '.join(found.differences)}", action)
+
+
 def _tables(connection: Connection) -> Finding:
     found = {job: list(problems(connection, access)) for job, access in ACCESS.items()}
     listed = list(dict.fromkeys(chain.from_iterable(found.values())))
     if listed:
-        used = [table for access in ACCESS.values() for table in access.columns()]
-        elsewhere = connection.execute(ELSEWHERE, {"tables": used}).scalars().all()
+        names = [table for access in ACCESS.values() for table in access.columns()]
+        elsewhere = connection.execute(ELSEWHERE, {"tables": names}).scalars().all()
         action = "update Validibot or this project so that their versions match; jobs refuse to run"
         if elsewhere:
             action = (
@@ -122,7 +138,9 @@ def _tables(connection: Connection) -> Finding:
     if firing:
         action = "check that they allow what the jobs write: a row that a trigger refuses fails"
         return warning(TABLES, f"triggers on {_some(firing)}", action)
-    number = len({table for access in ACCESS.values() for table in access.columns()})
+    version = live_version(connection)
+    used = {table for access in ACCESS.values() for table in access.in_version(version).columns()}
+    number = len(used)
     return ok(TABLES, f"all {number} tables are as the jobs know them")
 
 
@@ -140,7 +158,7 @@ def _indexes(connection: Connection) -> Finding:
     missing = [
         f"CREATE INDEX CONCURRENTLY ON {table} ({column})"
         for table, column in SEARCHED
-        if not connection.execute(TIME_INDEX, {"table": table, "column": column}).scalar_one()
+        if not has_index(connection, table, column)
     ]
     for expiring in EXPIRING:
         findings = missing_indexes(connection, expiring)

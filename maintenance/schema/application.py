@@ -7,6 +7,7 @@ column; of their constraints only the keys that the jobs rely on are here.
 from sqlalchemy import Table
 
 from maintenance.schema.base import (
+    Version,
     bigint,
     boolean,
     identity_key,
@@ -17,6 +18,7 @@ from maintenance.schema.base import (
     moment,
     reference,
     smallint,
+    until,
     uuid,
     varchar,
     varchars,
@@ -154,8 +156,8 @@ validators = Table(
     boolean("is_system"),
     varchar("release_state", 16),
     boolean("allow_custom_assertion_targets"),
-    varchars("supported_data_formats"),
-    varchars("supported_file_types"),
+    until(Version.V0_16, varchars("supported_data_formats")),
+    until(Version.V0_16, varchars("supported_file_types")),
     bigint("default_ruleset_id", nullable=True),
     bigint("fmu_model_id", nullable=True),
     bigint("org_id", nullable=True),

@@ -6,7 +6,8 @@ ACTION: an INSERT supplies every value, and a parent's DELETE is preceded by tha
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -27,6 +28,41 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB
 
 metadata = MetaData()
+"""All tables of all known versions."""
+
+SINCE = "since"
+UNTIL = "until"
+REFERS_TO = "refers to"
+
+T = TypeVar("T")
+
+
+class Version(StrEnum):
+    """The versions of Validibot whose tables are known, in their order."""
+
+    V0_14 = "0.14"
+    V0_16 = "0.16"
+
+
+OLDEST, NEWEST = Version.V0_14, Version.V0_16
+
+
+def since(version: Version, column: Column[T]) -> Column[T]:
+    """Mark a column that older versions do not have (`maintenance/schema/versions.py`)."""
+    column.info[SINCE] = version
+    return column
+
+
+def until(version: Version, column: Column[T]) -> Column[T]:
+    """Mark a column that a version and newer ones do not have."""
+    column.info[UNTIL] = version
+    return column
+
+
+def refers_to(table: str, column: Column[T]) -> Column[T]:
+    """Note that a column refers to a table that no job uses, for which there is no key here."""
+    column.info[REFERS_TO] = table
+    return column
 
 
 def identity_key() -> Column[int]:

@@ -1,16 +1,20 @@
 """Tables whose rows are deleted by age: callback receipts, idempotency keys, sessions."""
 
-from sqlalchemy import Index, Table, UniqueConstraint
+from sqlalchemy import CheckConstraint, Index, Table, UniqueConstraint
 
 from maintenance.schema.base import (
+    SINCE,
+    Version,
     bigint,
     inet,
+    integer,
     jsonb,
     long_text,
     metadata,
     moment,
     pattern_index,
     reference,
+    since,
     smallint,
     uuid,
     varchar,
@@ -26,6 +30,16 @@ callback_receipts = Table(
     varchar("result_uri", 500),
     uuid("validation_run_id"),
     uuid("execution_attempt_id"),
+    since(Version.V0_16, integer("delivery_count")),
+    since(Version.V0_16, varchar("last_error", 2000)),
+    since(Version.V0_16, varchar("last_error_code", 64)),
+    since(Version.V0_16, moment("processing_started_at", nullable=True)),
+    since(Version.V0_16, uuid("processing_token", nullable=True)),
+    CheckConstraint(
+        "delivery_count >= 0",
+        name="validations_callbackreceipt_delivery_count_check",
+        info={SINCE: Version.V0_16},
+    ),
     UniqueConstraint("callback_id", name="validations_callbackreceipt_callback_id_key"),
     reference(
         "execution_attempt_id",

@@ -12,6 +12,7 @@ from maintenance.schema.base import (
     moment,
     pattern_index,
     reference,
+    refers_to,
     uuid,
     varchar,
 )
@@ -27,10 +28,9 @@ findings = Table(
     long_text("message"),
     varchar("path", 512),
     jsonb("meta"),
-    bigint("ruleset_assertion_id", nullable=True),
+    refers_to("validations_rulesetassertion", bigint("ruleset_assertion_id", nullable=True)),
     uuid("validation_run_id"),
     bigint("validation_step_run_id"),
-    # ruleset_assertion_id refers to validations_rulesetassertion: no job uses it, no key.
     reference(
         "validation_run_id",
         "validations_validationrun.id",
@@ -170,8 +170,7 @@ input_traces = Table(
     jsonb("value_snapshot", nullable=True),
     long_text("error_message"),
     bigint("step_run_id"),
-    bigint("io_definition_id", nullable=True),
-    # io_definition_id refers to validations_stepiodefinition: no job uses it, no key.
+    refers_to("validations_stepiodefinition", bigint("io_definition_id", nullable=True)),
     reference(
         "step_run_id",
         "validations_validationsteprun.id",

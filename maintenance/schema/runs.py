@@ -12,6 +12,7 @@ from maintenance.schema.base import (
     moment,
     one_of,
     reference,
+    refers_to,
     uuid,
     varchar,
 )
@@ -228,7 +229,7 @@ attempts = Table(
     varchar("last_error", 2000),
     bigint("step_run_id"),
     jsonb("input_evidence_snapshot"),
-    uuid("deployment_id", nullable=True),
+    refers_to("validations_validatorexecutiondeployment", uuid("deployment_id", nullable=True)),
     jsonb("deployment_snapshot"),
     moment("provider_accepted_at", nullable=True),
     moment("callback_received_at", nullable=True),
@@ -248,7 +249,6 @@ attempts = Table(
         "validations_validationsteprun.id",
         "validations_executio_step_run_id_4b04701e_fk_validatio",
     ),
-    # deployment_id refers to validations_validatorexecutiondeployment: no job uses it, no key.
     Index(
         "uq_attempt_one_active_per_step",
         "step_run_id",

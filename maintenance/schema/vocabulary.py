@@ -95,6 +95,17 @@ class CallbackReceiptStatus(StrEnum):
     REJECTED = "REJECTED"
 
 
+class ContinuationState(StrEnum):
+    """The state of a continuation; the last two are final."""
+
+    PENDING = "PENDING"
+    DISPATCHING = "DISPATCHING"
+    DISPATCHED = "DISPATCHED"
+    EXECUTING = "EXECUTING"
+    COMPLETED = "COMPLETED"
+    NOT_REQUIRED = "NOT_REQUIRED"
+
+
 TERMINAL_RUN_STATUSES = (
     RunStatus.SUCCEEDED,
     RunStatus.FAILED,
@@ -102,6 +113,14 @@ TERMINAL_RUN_STATUSES = (
     RunStatus.TIMED_OUT,
 )
 """A run in any other status, including an unknown one, is active."""
+
+UNFINISHED_CONTINUATION_STATES = (
+    ContinuationState.PENDING,
+    ContinuationState.DISPATCHING,
+    ContinuationState.DISPATCHED,
+    ContinuationState.EXECUTING,
+)
+"""Validibot will start the next step of the run, or is executing it."""
 
 ACTIVE_STEP_STATUSES = (StepStatus.PENDING, StepStatus.RUNNING)
 

@@ -64,7 +64,7 @@ def read_states(roots: Sequence[Root], application: str) -> list[RootState]:
     Raises:
         StorageError: a root is gone, or its marker cannot be read.
     """
-    markers = {root.name: _read_marker(root) for root in roots}
+    markers = {root.name: read_marker(root) for root in roots}
     private = markers.get(PRIVATE)
     known = set(private.roots) if private and private.application == application else set()
     states = []
@@ -117,7 +117,7 @@ def trust_roots(engine: Engine, roots: Sequence[Root], *, write: bool) -> str:
         StorageError: a root is not trusted; the text says what to do.
         DatabaseError: a statement failed.
     """
-    application = _application(engine)
+    application = application_of(engine)
     states = read_states(roots, application)
     for state in states:
         if state.problem is not None and not state.adoptable:
@@ -144,7 +144,7 @@ def examine_roots(engine: Engine, roots: Sequence[Root]) -> list[Adoption]:
         StorageError: a root cannot be read.
         DatabaseError: a statement failed.
     """
-    states = read_states(roots, _application(engine))
+    states = read_states(roots, application_of(engine))
     suspect = any(state.problem for state in states)
     findings = _findings(engine, roots) if suspect else {}
     return [Adoption(one, findings.get(one.root.name, Findings())) for one in states]
@@ -170,12 +170,14 @@ def adopt_roots(
     """
     found = examine_roots(engine, roots)
     if not dry_run and (force or not any(one.refused for one in found)):
-        mark_roots(roots, _application(engine))
+        mark_roots(roots, application_of(engine))
     return found
 
 
 def mark_roots(roots: Sequence[Root], application: str) -> None:
     """Write the markers of all roots that are there, that of the private root last.
+
+    What the private root's marker remembers of this application's database is kept.
 
     Raises:
         StorageError: a marker cannot be written.
@@ -183,11 +185,20 @@ def mark_roots(roots: Sequence[Root], application: str) -> None:
     present = [root for root in roots if not root.store.absent]
     names = tuple(sorted(root.name for root in present))
     for root in reversed(present):
-        marker = Marker(application, root.name, names if root.name == PRIVATE else ())
+        marker = Marker(application, root.name)
+        if root.name == PRIVATE:
+            old = read_marker(root)
+            known = old.database if old and old.application == application else None
+            marker = Marker(application, root.name, names, known)
         root.store.write_marker(marker.content())
 
 
-def _application(engine: Engine) -> str:
+def application_of(engine: Engine) -> str:
+    """Return the identity of the application.
+
+    Raises:
+        DatabaseError: a statement failed.
+    """
     with transaction(engine, read_only=True) as connection:
         return application_id(connection)
 
@@ -198,7 +209,12 @@ def _findings(engine: Engine, roots: Sequence[Root]) -> dict[str, Findings]:
     return find_named_files(roots, named)
 
 
-def _read_marker(root: Root) -> Marker | None:
+def read_marker(root: Root) -> Marker | None:
+    """Return the marker of a root, None when it has none; another file of its name names nothing.
+
+    Raises:
+        StorageError: the root is gone, or its marker cannot be read.
+    """
     content = root.store.read_marker()
     if content is None:
         return None

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from maintenance.errors import StorageError, TransientStorageError, UnsafeKey
+from maintenance.storage.bucket_inventory import FILE_PAGE, folders, holds, newest
 from maintenance.storage.bucket_saving import save_file
 from maintenance.storage.bucket_targets import (
     Found,
@@ -29,16 +30,13 @@ from maintenance.storage.keys import split_file_key, split_key
 from maintenance.storage.marker import MARKER, MAX_MARKER_BYTES
 from maintenance.storage.permit import ALWAYS, Permit, wait_for_all
 from maintenance.storage.service import Bucket, Refusal
-from maintenance.storage.store import Deletion, Saved, Tree
+from maintenance.storage.store import Deletion, Newest, Saved, Tree
 
 REQUESTS = 8
 """Requests at a time; the clients keep ten connections."""
 
 PAGE = 1_000
 """Versions on one page of a tree's listing: the services' maximum."""
-
-FILE_PAGE = 10
-"""The same for a single key: the keys that only begin like it are listed, too."""
 
 HELD = 8 * PAGE
 """Versions, about, that are listed before they are deleted together."""
@@ -102,7 +100,7 @@ class BucketStore:
         """Return the content of the prefix's marker."""
         content = self._bucket.read(self._prefix + MARKER, MAX_MARKER_BYTES)
         if isinstance(content, Refusal):
-            if not self._exists(MARKER):
+            if not holds(self._bucket, self._prefix, MARKER):
                 return None  # S3 denies to read what is absent if listing is allowed by prefix.
             message = f"{self.place}: {MARKER} cannot be read: {content.cause}"
             raise StorageError(message)
@@ -117,7 +115,16 @@ class BucketStore:
 
     def exist(self, keys: Sequence[str]) -> list[bool]:
         """Return for each key whether there is an object, or for a tree any below it."""
-        return list(self._pool.map(self._exists, keys))
+        return list(self._pool.map(lambda key: holds(self._bucket, self._prefix, key), keys))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders directly below a prefix."""
+        return folders(self._bucket, self._full(prefix))
+
+    def newest(self, prefixes: Sequence[str]) -> list[Newest]:
+        """Return for each tree when its newest version was written."""
+        full = [self._full(prefix) for prefix in prefixes]
+        return list(self._pool.map(lambda one: newest(self._bucket, one), full))
 
     def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:
         """Save files, never over others; one outcome per file, in their order."""
@@ -149,17 +156,9 @@ class BucketStore:
         self._measure(targets, self._page)
         return outcomes_of(targets)
 
-    def _exists(self, key: str) -> bool:
-        try:
-            name = self._prefix + "/".join(split_key(key))
-        except UnsafeKey:
-            return False  # No object of ours can have this key.
-        prefix = f"{name}/" if key.endswith("/") else name
-        page = self._bucket.page(prefix, None, FILE_PAGE)
-        if isinstance(page, Refusal):
-            message = f"{self.place} cannot be read: {self._shown(name)}: {page.cause}"
-            raise StorageError(message)
-        return any(not one.marker and (prefix != name or one.key == name) for one in page.versions)
+    def _full(self, prefix: str) -> str:
+        """Return the beginning of the keys in a tree."""
+        return self._prefix + "/".join(split_key(prefix)) + "/"
 
     def _files(self, keys: Sequence[str]) -> list[Target]:
         """Return the target of each key; equal keys share theirs."""
@@ -179,7 +178,7 @@ class BucketStore:
 
     def _tree(self, tree: Tree) -> Target:
         try:
-            prefix = self._prefix + "/".join(split_key(tree.prefix)) + "/"
+            prefix = self._full(tree.prefix)
         except UnsafeKey as error:
             return refused(error)
         url = self._bucket.url

@@ -37,7 +37,7 @@ DELETE_RETRY_SECONDS = 5.0
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FAILURES = (RetryError, RequestException, GoogleAuthError, ConnectionError)
 LISTING = "storage#objects"
-FIELDS = "kind,items(name,generation,size),nextPageToken"
+FIELDS = "kind,items(name,generation,size,updated),prefixes,nextPageToken"
 MOST_TEXT = 300
 
 
@@ -77,11 +77,14 @@ class GcsBucket:
             message = f"{self.url}{prefix} cannot be listed: {answer.cause}"
             raise StorageError(message)
 
-    def page(self, prefix: str, following: str | None, size: int) -> Page | Refusal:
+    def page(
+        self, prefix: str, following: str | None, size: int, *, delimiter: str = ""
+    ) -> Page | Refusal:
         """List generations of objects whose names begin with a prefix, in the order of names."""
         listing = self._client.list_blobs(
             self._bucket,
             prefix=prefix,
+            delimiter=delimiter or None,
             page_token=following,
             page_size=size,
             versions=True,
@@ -92,14 +95,17 @@ class GcsBucket:
         pages: Iterator[Any] = listing.pages
         try:
             listed = next(pages)
-            found = [Version(blob.name, str(blob.generation), blob.size or 0) for blob in listed]
+            found = [
+                Version(blob.name, str(blob.generation), blob.size or 0, modified=blob.updated)
+                for blob in listed
+            ]
         except (GoogleAPICallError, *FAILURES) as error:
             return self._refused(error)
         if listed.raw_page.get("kind") != LISTING or any(one.id == "None" for one in found):
             # An empty answer of a service with another protocol must not count as an empty bucket.
             message = f"{self.url}: the answer to a listing is not one of Google Cloud Storage"
             raise StorageError(message)
-        return Page(found, listing.next_page_token)
+        return Page(found, listing.next_page_token, listed.prefixes)
 
     def holds(self, key: str, content: bytes) -> bool | Refusal | None:
         """Return whether an object has exactly these bytes, None when there is no such object.

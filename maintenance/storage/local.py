@@ -7,7 +7,7 @@ through a power cut.
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,12 @@ from pathlib import Path
 from maintenance.errors import StorageError, UnsafeKey
 from maintenance.storage.directories import Parts, explain, open_directory, sync_directory
 from maintenance.storage.keys import split_file_key, split_key
+from maintenance.storage.local_inventory import folder_names, newest_file
 from maintenance.storage.local_root import leads_to, open_root, read_marker, write_marker
 from maintenance.storage.local_saving import save_files
 from maintenance.storage.permit import ALWAYS, Permit, wait_for_all
-from maintenance.storage.store import ABSENT, Deletion, Saved, Tree
-from maintenance.storage.walk import measure_file, measure_tree, remove_file, remove_tree
+from maintenance.storage.store import ABSENT, Deletion, Newest, Saved, Tree
+from maintenance.storage.walk import below, measure_file, measure_tree, remove_file, remove_tree
 
 THREADS = 2
 """Two threads delete a third faster than one, because they wait for the file system; more than two
@@ -75,6 +76,22 @@ class LocalStore:
     def exist(self, keys: Sequence[str]) -> list[bool]:
         """Return for each key whether there is an entry of that name."""
         return [self._exists(key) for key in keys]
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the directories and links directly below a prefix."""
+        try:
+            directory = self._open(split_key(prefix))
+        except OSError as error:
+            raise UnsafeKey(explain(prefix, error)) from None
+        if directory is not None:
+            try:
+                yield from folder_names(directory)
+            finally:
+                os.close(directory)
+
+    def newest(self, prefixes: Sequence[str]) -> list[Newest]:
+        """Return for each tree when its newest file was written."""
+        return [self._newest(prefix) for prefix in prefixes]
 
     def close(self) -> None:
         """End the threads and close the root."""
@@ -135,6 +152,19 @@ class LocalStore:
             raise StorageError(message) from None
         return True
 
+    def _newest(self, prefix: str) -> Newest:
+        try:
+            parts = split_key(prefix)
+            directory = self._open(parts[:-1])
+            if directory is None:
+                return Newest()
+            try:
+                return Newest(newest_file(directory, parts[-1]))
+            finally:
+                os.close(directory)
+        except (OSError, UnsafeKey) as error:
+            return Newest(error=explain(prefix, error))
+
     def _each(self, work: Work, permit: Permit | None = None) -> list[Deletion]:
         """Do each piece of work in its parent directory; each directory is opened once.
 
@@ -179,7 +209,7 @@ class LocalStore:
         def do(share: Sequence[int]) -> None:
             for index in share:
                 path, act = work[index]
-                outcomes[index] = act(directory, path[-1])
+                outcomes[index] = below(parent, act(directory, path[-1]))
 
         try:
             if len(indexes) < SHARED_FROM:

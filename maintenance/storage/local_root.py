@@ -17,6 +17,8 @@ from maintenance.storage.directories import sync_entries
 from maintenance.storage.marker import MARKER, MAX_MARKER_BYTES
 from maintenance.storage.ownership import own_file
 
+PART = f"{MARKER}.part-"
+"""What the names of unfinished markers begin with."""
 ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -91,8 +93,9 @@ def write_marker(root: Path, held: int, content: bytes) -> None:
     Raises:
         StorageError: that failed; an older marker is unchanged then.
     """
-    temporary = f"{MARKER}.part-{token_hex(4)}"
+    temporary = f"{PART}{token_hex(4)}"
     try:
+        _clean(held)
         descriptor = os.open(temporary, WRITING, FIRST_MODE, dir_fd=held)
         try:
             # Readable: the command that adopts a root and the worker may be different users.
@@ -108,6 +111,14 @@ def write_marker(root: Path, held: int, content: bytes) -> None:
     finally:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=held)
+
+
+def _clean(directory: int) -> None:
+    """Remove what a crash left of an earlier write; only one process writes at a time."""
+    for name in os.listdir(directory):
+        if name.startswith(PART):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
 
 
 def _read(directory: int) -> bytes | None:

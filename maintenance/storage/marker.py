@@ -6,8 +6,8 @@ them holds the marker.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Self
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 MARKER = ".validibot-maintenance.json"
 """The name of the marker, directly below its root."""
@@ -25,22 +25,29 @@ class Marker:
         roots: in the marker of the private root, all roots that are adopted, in alphabetical order;
             elsewhere empty. So a root that is no longer there, or no longer in the settings, is
             noticed.
+        database: in the marker of the private root, what the last runs saw of the database, as JSON
+            (`maintenance/restore.py`); None before the first run.
     """
 
     application: str
     root: str
     roots: tuple[str, ...] = ()
+    database: dict[str, Any] | None = None
 
     def content(self) -> bytes:
         """Return the bytes of the file."""
-        return json.dumps({"made_by": "validibot-maintenance", **asdict(self)}, indent=1).encode()
+        held = {"made_by": "validibot-maintenance", **asdict(self)}
+        if self.database is None:
+            del held["database"]
+        return json.dumps(held, indent=1).encode()
 
     @classmethod
     def parse(cls, content: bytes) -> Self | None:
         """Return the marker with these bytes, None when they are not those of a marker."""
         try:
             held = json.loads(content)
-            values = {field.name: held[field.name] for field in fields(cls)}
+            values = {name: held[name] for name in ("application", "root", "roots")}
+            database = held.get("database")
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
         names = values["roots"]
@@ -48,4 +55,5 @@ class Marker:
             return None
         if not all(isinstance(one, str) for one in (values["application"], values["root"], *names)):
             return None
-        return cls(**{**values, "roots": tuple(names)})
+        values["roots"] = tuple(names)
+        return cls(**values, database=database if isinstance(database, dict) else None)

@@ -44,13 +44,13 @@ class FileCount:
         return not self.accepted and self.named >= MANY and self.found == 0
 
     def check(self, engine: Engine, store: Store) -> None:
-        """Check that files of the same folders exist, if none of the run was found.
+        """Check that other files of each of the same folders exist, if none of the run was found.
 
         After a crash between the deletion of files and the commit, all files of the next batch are
-        absent; but those of other rows are not.
+        absent; but those of other rows are not (docs/decisions/0008).
 
         Raises:
-            StorageError: none of a sample of the files that rows name below the folders exists.
+            StorageError: in one of the folders none of a sample of the files that rows name exists.
             DatabaseError: a statement failed.
         """
         if not self.suspicious:
@@ -58,11 +58,14 @@ class FileCount:
         with transaction(engine, read_only=True) as connection:
             files = sample_named_files(connection).files.values()
         others = [key for keys in files for key in keys if _folder(key) in self.folders]
-        if any(store.exist(others)):
+        exist = zip(others, store.exist(others), strict=True)
+        empty = sorted(self.folders - {_folder(key) for key, exists in exist if exists})
+        if not empty:
             return
         message = (
             f"{store.place}: not one of the {self.named} files that rows of this run name was"
-            " found, nor any of a sample that other rows name beside them; nothing was stamped."
+            f" found, nor any of a sample that other rows name in {', '.join(empty)}/; nothing was"
+            " stamped."
             " Is all of the storage mounted, or restored? If these files are lost, run the job once"
             " with accept_missing_files"
         )

@@ -117,10 +117,12 @@ class S3Bucket:
             message = f"{self.url}{prefix} cannot be listed: {answer.cause}"
             raise StorageError(message)
 
-    def page(self, prefix: str, following: str | None, size: int) -> Page | Refusal:
+    def page(
+        self, prefix: str, following: str | None, size: int, *, delimiter: str = ""
+    ) -> Page | Refusal:
         """List versions whose keys begin with a prefix, in the order of their keys."""
         try:
-            return self._listing.page(prefix, following, size)
+            return self._listing.page(prefix, following, size, delimiter)
         except ClientError as error:
             return self._refused(error)
         except (KeyError, ResponseParserError) as error:

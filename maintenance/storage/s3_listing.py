@@ -47,7 +47,7 @@ class S3Listing:
         for operation in ANSWERS:
             client.meta.events.register(f"before-parse.s3.{operation}", _note_root)
 
-    def page(self, prefix: str, following: str | None, size: int) -> Page:
+    def page(self, prefix: str, following: str | None, size: int, delimiter: str = "") -> Page:
         """List versions whose keys begin with a prefix, in the order of their keys.
 
         Raises:
@@ -56,42 +56,48 @@ class S3Listing:
         """
         kind, _, place = (following or "").partition("\0")
         if kind == OBJECTS:
-            return self._objects(prefix, place, size)
+            return self._objects(prefix, place, size, delimiter)
         if self._has_versions:
             try:
                 answer: Mapping[str, Any] = self._client.list_object_versions(
-                    Bucket=self._bucket, Prefix=prefix, MaxKeys=size, **_after(place)
+                    Bucket=self._bucket, Prefix=prefix, MaxKeys=size, **_after(place, delimiter)
                 )
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") != NOT_IMPLEMENTED:
                     raise
             else:
                 if _is_answer("ListObjectVersions", answer):
-                    return self._believed(prefix, following, size, _versions(answer))
+                    return self._believed(prefix, following, size, delimiter, _versions(answer))
                 self._expect_no_versions(answer)
             self._has_versions = False
-        return self._objects(prefix, "", size)
+        return self._objects(prefix, "", size, delimiter)
 
-    def _believed(self, prefix: str, following: str | None, size: int, found: Page) -> Page:
+    def _believed(
+        self, prefix: str, following: str | None, size: int, delimiter: str, found: Page
+    ) -> Page:
         """Return a page of versions, or one of objects if there are only such."""
-        if not following and not any(_is_wanted(one, prefix) for one in found.versions):
-            objects = self._objects(prefix, "", size)
-            if any(_is_wanted(one, prefix) for one in objects.versions):
+        if not following and not _holds_wanted(found, prefix):
+            objects = self._objects(prefix, "", size, delimiter)
+            if _holds_wanted(objects, prefix):
                 return objects
         return found
 
-    def _objects(self, prefix: str, place: str, size: int) -> Page:
+    def _objects(self, prefix: str, place: str, size: int, delimiter: str) -> Page:
         after: dict[str, Any] = {"ContinuationToken": place} if place else {}
+        after |= {"Delimiter": delimiter} if delimiter else {}
         answer: Mapping[str, Any] = self._client.list_objects_v2(
             Bucket=self._bucket, Prefix=prefix, MaxKeys=size, **after
         )
         if not _is_answer("ListObjectsV2", answer):
             raise self._unexpected("ListObjectsV2", answer)
-        versions = [Version(one["Key"], "", one["Size"]) for one in answer.get("Contents", [])]
+        versions = [
+            Version(one["Key"], "", one["Size"], modified=one.get("LastModified"))
+            for one in answer.get("Contents", [])
+        ]
         token = answer.get("NextContinuationToken")
         if answer.get("IsTruncated") and not token:
             raise self._unexpected("ListObjectsV2", answer)
-        return Page(versions, f"{OBJECTS}\0{token}" if token else None)
+        return Page(versions, f"{OBJECTS}\0{token}" if token else None, _folders(answer))
 
     def _expect_no_versions(self, answer: Mapping[str, Any]) -> None:
         """Raise StorageError unless the service says that the bucket has no versions."""
@@ -119,27 +125,38 @@ def _is_answer(operation: str, answer: Mapping[str, Any]) -> bool:
     return answer.get("RootElement") == ANSWERS[operation]
 
 
+def _folders(answer: Mapping[str, Any]) -> list[str]:
+    return [one["Prefix"] for one in answer.get("CommonPrefixes", [])]
+
+
+def _holds_wanted(page: Page, prefix: str) -> bool:
+    return bool(page.folders) or any(_is_wanted(one, prefix) for one in page.versions)
+
+
 def _is_wanted(version: Version, prefix: str) -> bool:
     """Return whether a version is what a listing looks for: below a tree, or of a single key."""
     return version.key == prefix or prefix.endswith("/") or not prefix
 
 
-def _after(place: str) -> dict[str, Any]:
+def _after(place: str, delimiter: str) -> dict[str, Any]:
     version, _, key = place.partition("\0")
     markers: dict[str, Any] = {"KeyMarker": key} if place else {}
+    markers |= {"Delimiter": delimiter} if delimiter else {}
     return markers | ({"VersionIdMarker": version} if version else {})
 
 
 def _versions(answer: Mapping[str, Any]) -> Page:
     found = [
-        Version(one["Key"], one["VersionId"], one["Size"]) for one in answer.get("Versions", [])
+        Version(one["Key"], one["VersionId"], one["Size"], modified=one.get("LastModified"))
+        for one in answer.get("Versions", [])
     ]
     found += [
-        Version(one["Key"], one["VersionId"], 0, marker=True)
+        Version(one["Key"], one["VersionId"], 0, marker=True, modified=one.get("LastModified"))
         for one in answer.get("DeleteMarkers", [])
     ]
     found.sort(key=lambda one: one.key.encode())
     if not answer.get("IsTruncated"):
-        return Page(found)
+        return Page(found, folders=_folders(answer))
     marker = answer.get("NextVersionIdMarker", "")
-    return Page(found, f"{VERSIONS}\0{marker}\0{answer['NextKeyMarker']}")
+    following = f"{VERSIONS}\0{marker}\0{answer['NextKeyMarker']}"
+    return Page(found, following, _folders(answer))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from maintenance.storage.permit import Permit
@@ -15,14 +16,19 @@ class Version:
     id: str
     bytes: int
     marker: bool = False
+    modified: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a listing; `following` leads to the next one, None after the last."""
+    """A page of a listing; `following` leads to the next one, None after the last.
+
+    `folders` are the beginnings, up to the delimiter, of the keys that are not listed one by one.
+    """
 
     versions: Sequence[Version]
     following: str | None = None
+    folders: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,13 @@ class Bucket(Protocol):
         """Raise StorageError when the keys below a prefix cannot be listed."""
         ...
 
-    def page(self, prefix: str, following: str | None, size: int) -> Page | Refusal:
-        """List versions whose keys begin with a prefix, in the order of their keys."""
+    def page(
+        self, prefix: str, following: str | None, size: int, *, delimiter: str = ""
+    ) -> Page | Refusal:
+        """List versions whose keys begin with a prefix, in the order of their keys.
+
+        With a delimiter, keys that hold it after the prefix are listed as folders.
+        """
         ...
 
     def holds(self, key: str, content: bytes) -> bool | Refusal | None:

@@ -1,7 +1,8 @@
 """The interface of a storage backend: bulk deletes with one outcome per key."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from maintenance.storage.permit import Permit
@@ -52,6 +53,17 @@ class Saved:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """When the newest file of a tree was written: None when there is no tree; or an error.
+
+    For a tree without files: when the directory was changed.
+    """
+
+    moment: datetime | None = None
+    error: str | None = None
+
+
 class Store(Protocol):
     """One root of stored files.
 
@@ -94,6 +106,19 @@ class Store(Protocol):
         Raises:
             StorageError: it cannot be said of a key.
         """
+        ...
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the directories, and links, that are directly below a prefix.
+
+        Raises:
+            UnsafeKey: the prefix cannot be listed; the text says why.
+            StorageError: the storage as a whole cannot be used.
+        """
+        ...
+
+    def newest(self, prefixes: Sequence[str]) -> list[Newest]:
+        """Return for each tree when its newest file was written, older versions included."""
         ...
 
     def save_files(self, files: Sequence[tuple[str, bytes]]) -> list[Saved]:

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maintenance.storage.directories import DIRECTORY, Parts, explain, shown
 from maintenance.storage.permit import ALWAYS, Permit
@@ -14,6 +14,13 @@ MAX_DEPTH = 200
 
 MAX_PASSES = 5
 """How often a tree is emptied when entries appear in it meanwhile."""
+
+
+def below(parent: Parts, outcome: Deletion) -> Deletion:
+    """Return an outcome whose error names the whole key, not only its end below a directory."""
+    if outcome.error is None or not parent:
+        return outcome
+    return replace(outcome, error=f"{shown('/'.join(parent))}/{outcome.error}")
 
 
 def remove_file(parent: int, name: str, permit: Permit) -> Deletion:
@@ -60,7 +67,7 @@ def remove_tree(parent: int, name: str, keep: Keep, permit: Permit) -> Deletion:
         Exception: the permit is withdrawn.
         StorageError: the storage as a whole cannot be used.
     """
-    walk = _Walk(keep, permit, remove=True)
+    walk = _Walk(name, keep, permit, remove=True)
     total = ABSENT
     for _ in range(MAX_PASSES):
         deletion, gone = walk.directory(parent, name, ())
@@ -75,7 +82,7 @@ def remove_tree(parent: int, name: str, keep: Keep, permit: Permit) -> Deletion:
 
 def measure_tree(parent: int, name: str, keep: Keep) -> Deletion:
     """Return what `remove_tree` would delete."""
-    return _Walk(keep, ALWAYS, remove=False).directory(parent, name, ())[0]
+    return _Walk(name, keep, ALWAYS, remove=False).directory(parent, name, ())[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +90,13 @@ class _Walk:
     """One way through a tree.
 
     Attributes:
+        root: the name of the tree, which errors begin with.
         keep: which entries stay.
         permit: checked before each deletion.
         remove: whether the others are deleted; otherwise they are only counted.
     """
 
+    root: str
     keep: Keep
     permit: Permit
     remove: bool
@@ -95,14 +104,14 @@ class _Walk:
     def directory(self, parent: int, name: str, parts: Parts) -> tuple[Deletion, bool]:
         """Empty one directory and remove it; return what went, and whether its name is gone."""
         if len(parts) > MAX_DEPTH:
-            cause = f"{shown(name)}: nested deeper than {MAX_DEPTH} directories"
+            cause = f"{shown(self._path(parts))}: nested deeper than {MAX_DEPTH} directories"
             return Deletion(error=cause), False
         try:
             directory = os.open(name, DIRECTORY, dir_fd=parent)
         except FileNotFoundError:
             return ABSENT, True
         except OSError as error:
-            return self._not_a_directory(parent, name, error)
+            return self._not_a_directory(parent, name, parts, error)
         files = size = 0
         problem: str | None = None
         kept = not self.remove
@@ -118,7 +127,7 @@ class _Walk:
                         below, gone = self.directory(directory, entry.name, here)
                         kept = kept or not gone
                     else:
-                        below = self._file(directory, entry)
+                        below = self._file(directory, entry, here)
                     files += below.files
                     size += below.bytes
                     problem = problem or below.error
@@ -128,12 +137,12 @@ class _Walk:
                 return Deletion(files, size), not _exists(parent, name)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                problem = problem or explain(name, error)
+                problem = problem or explain(self._path(parts), error)
         finally:
             os.close(directory)
         return Deletion(files, size, problem), False
 
-    def _file(self, directory: int, entry: os.DirEntry[str]) -> Deletion:
+    def _file(self, directory: int, entry: os.DirEntry[str], parts: Parts) -> Deletion:
         try:
             size = _size(entry.stat(follow_symlinks=False))
             if self.remove:
@@ -142,26 +151,34 @@ class _Walk:
         except FileNotFoundError:
             return ABSENT
         except OSError as error:
-            return Deletion(error=explain(entry.name, error))
+            return Deletion(error=explain(self._path(parts), error))
         return Deletion(1, size)
 
-    def _not_a_directory(self, parent: int, name: str, error: OSError) -> tuple[Deletion, bool]:
+    def _not_a_directory(
+        self, parent: int, name: str, parts: Parts, error: OSError
+    ) -> tuple[Deletion, bool]:
         """Handle a name that cannot be opened: a link goes as a link, a file is an error."""
+        path = self._path(parts)
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-            return Deletion(error=explain(name, error)), False
+            return Deletion(error=explain(path, error)), False
         try:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             return ABSENT, True  # It went between the two calls.
         except OSError as failure:
-            return Deletion(error=explain(name, failure)), False
+            return Deletion(error=explain(path, failure)), False
         if not stat.S_ISLNK(status.st_mode):
-            return Deletion(error=f"{shown(name)}: is a file where a directory was expected"), False
+            return Deletion(error=f"{shown(path)}: is a file where a directory was expected"), False
         if self.remove:
             outcome = remove_file(parent, name, self.permit)
         else:
             outcome = measure_file(parent, name)
+        if parts:
+            outcome = below((self.root, *parts[:-1]), outcome)
         return outcome, outcome.error is None
+
+    def _path(self, parts: Parts) -> str:
+        return "/".join((self.root, *parts))
 
 
 def _exists(parent: int, name: str) -> bool:

@@ -14,9 +14,9 @@ from sqlalchemy import Column, Connection, Engine, Row, Select
 
 from maintenance.database import transaction
 from maintenance.errors import LockTimeout
-from maintenance.report import BatchResult
+from maintenance.report import BatchResult, NextAttempt
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import FAULTS, Fault, blame, split
+from tasks.batching.bisection import FAULTS, Fault, Steps, blame, left, split
 
 
 class Item(Protocol):
@@ -27,6 +27,8 @@ class Item(Protocol):
     """With `id`, its place in the order of the selection."""
     error: str | None
     """Why it failed in this batch, if it did."""
+    retry: NextAttempt | None
+    """Its next attempt, if that is recorded."""
 
 
 T = TypeVar("T", bound=Item)
@@ -45,6 +47,8 @@ class BatchSteps(Generic[T]):
         preview: returns what `act` would do, and changes nothing.
         after: called once the batch is committed, and with each item that a refused row belongs
             to; may add to an item's `error`. None for nothing.
+        refused: returns what to add to the error of an item whose row is refused, given the item as
+            its attempt left it; empty for nothing. None for nothing, ever.
     """
 
     kind: str
@@ -53,6 +57,7 @@ class BatchSteps(Generic[T]):
     act: Callable[[Connection, Sequence[T]], BatchResult]
     preview: Callable[[Connection, Sequence[T]], BatchResult]
     after: Callable[[Sequence[T]], None] | None = None
+    refused: Callable[[T], str] | None = None
 
 
 def work_claim(
@@ -69,10 +74,13 @@ def work_claim(
     Raises:
         DatabaseError: the database failed for a reason that no row is at fault for.
     """
+    latest: dict[UUID, T] = {}
 
     def attempt(claim: Select[Any], claimed: list[T]) -> BatchResult:
+        latest.clear()
         with transaction(engine) as connection:
             result = _read(connection, steps, claim, claimed)
+            latest.update((item.id, item) for item in claimed)
             if claimed:
                 result += steps.act(connection, claimed)
         return _settle(steps, claimed, result)
@@ -80,8 +88,12 @@ def work_claim(
     def alone(item: T, fault: Fault) -> BatchResult:
         if isinstance(fault, LockTimeout):
             return blame(steps.kind, item.id, fault)
-        item.error = str(fault)
-        return _settle(steps, [item], selected([item.id]))
+        tried = latest.get(item.id)
+        note = steps.refused(tried) if steps.refused and tried else ""
+        item.error = f"{fault}{note}"
+        result = selected([item.id])
+        result.refused = 1
+        return _settle(steps, [item], result)
 
     return _bisected(steps, claim, attempt, alone)
 
@@ -127,13 +139,16 @@ def _bisected(
     def again(part: Sequence[T]) -> BatchResult:
         return attempt(claim.where(steps.key == any_uuid([item.id for item in part])), [])
 
+    def untried(items: Sequence[T], _fault: Fault) -> BatchResult:
+        return left(item.id for item in items)
+
     items: list[T] = []
     try:
         return items, attempt(claim, items)
     except FAULTS as fault:
         if not items:
             raise
-        return items, split(items, fault, again, alone)
+        return items, split(items, fault, Steps(again, alone, untried))
 
 
 def _read(
@@ -149,5 +164,5 @@ def _settle(steps: BatchSteps[T], items: Sequence[T], result: BatchResult) -> Ba
         steps.after(items)
     for item in items:
         if item.error is not None:
-            result.fail(f"{steps.kind} {item.id}", item.error)
+            result.fail(f"{steps.kind} {item.id}", item.error, item.retry)
     return result

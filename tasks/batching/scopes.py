@@ -10,7 +10,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, select
 from maintenance.database import transaction
 from maintenance.report import BatchResult
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import FAULTS, Fault, blame, split
+from tasks.batching.bisection import FAULTS, Fault, Steps, blame, left, split
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ def work_scope(work: ScopeWork, scope: ColumnElement[bool]) -> BatchResult:
     def alone(key: UUID, fault: Fault) -> BatchResult:
         return blame(work.kind, key, fault)
 
+    def untried(ids: Sequence[UUID], _fault: Fault) -> BatchResult:
+        return left(ids)
+
     try:
         return attempt(scope)
     except FAULTS as fault:
@@ -63,4 +66,4 @@ def work_scope(work: ScopeWork, scope: ColumnElement[bool]) -> BatchResult:
             ids = [row[0] for row in connection.execute(select(work.key).where(scope))]
         if not ids:
             raise
-        return split(ids, fault, part_of, alone)
+        return split(ids, fault, Steps(part_of, alone, untried))

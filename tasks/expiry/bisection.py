@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from maintenance import stop_request
-from maintenance.errors import DatabaseError
+from maintenance.errors import DatabaseError, StatementTimeout
 from maintenance.report import BatchResult
+from tasks.batching.bisection import Effort
 from tasks.expiry.ranges import BlockRange, Due, Range
 from tasks.expiry.statements import count_due, ctids, delete_unlocked, failed_by_rows, with_ctids
 
@@ -40,27 +42,54 @@ class _Bisection:
         self._transact = transact
         self._due = due
         self._deadline = time.monotonic() + MAX_SECONDS
+        self._effort = Effort()
+        self._left: list[Sequence[str]] = []
 
     def delete(self, places: Sequence[str]) -> BatchResult:
         """Delete the rows with these ctids that are not locked, isolating those that fail."""
-        if not places or stop_request.requested() or time.monotonic() > self._deadline:
+        if not places or self._ends:
             return BatchResult()
         scope = with_ctids(self._due, places)
         try:
-            return self._transact(lambda connection: delete_unlocked(connection, self._due, scope))
+            result = self._transact(partial(delete_unlocked, due=self._due, scope=scope))
         except DatabaseError as error:
             if not failed_by_rows(error):
                 raise
             if len(places) == 1:
                 return self._failed(places[0], error)
+        else:
+            self._effort.accepted = self._effort.accepted or result.done > 0
+            return result
+        if self._effort.enough:
+            return self._probe(places)
         middle = len(places) // 2
         result = self.delete(places[:middle])
         result += self.delete(places[middle:])
         return result
 
+    @property
+    def _ends(self) -> bool:
+        return bool(stop_request.requested()) or time.monotonic() > self._deadline
+
+    def _probe(self, places: Sequence[str]) -> BatchResult:
+        """Try a few rows alone, and leave the others to `end`."""
+        result = BatchResult()
+        few, others = self._effort.probes(places)
+        for place in few:
+            result += self.delete([place])
+        self._left.append(others)
+        return result
+
+    def end(self, result: BatchResult) -> BatchResult:
+        """Delete the parts of the range that were left, if any row has been deleted."""
+        for places in self._left if self._effort.accepted else []:
+            result += self.delete(places)
+        return result
+
     def _failed(self, place: str, error: DatabaseError) -> BatchResult:
         table = self._due.expiring.table.name
-        result = BatchResult(selected=1)
+        self._effort.refused(timed_out=isinstance(error, StatementTimeout))
+        result = BatchResult(selected=1, refused=1)
         result.fail(
             f"{table} row with ctid {place}",
             f"{error}; to see the row, select it by ctid = '{place}'",
@@ -80,7 +109,8 @@ def bisect(transact: Callable[..., Any], due: Due, rows: Range) -> tuple[BatchRe
         DatabaseError: a transaction failed for another reason than its rows.
     """
     places = transact(lambda connection: ctids(connection, due, rows))
-    result = _Bisection(transact, due).delete(places)
+    bisection = _Bisection(transact, due)
+    result = bisection.end(bisection.delete(places))
     if isinstance(rows, BlockRange):
         result.oldest = result.newest = None
     left = transact(lambda connection: Left(*count_due(connection, due, rows)))

@@ -27,8 +27,8 @@ from tasks.batching.slices import Batch
 from tasks.expiry.bisection import Left, bisect
 from tasks.expiry.planner import Span, plan
 from tasks.expiry.ranges import BlockScan, Due, Range, Scan
+from tasks.expiry.results import as_datetime
 from tasks.expiry.statements import (
-    as_datetime,
     count_due,
     delete_due,
     delete_range_unlocked,

@@ -20,10 +20,12 @@ from maintenance.settings import settings
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.expiry.bisection import Left
 from tasks.expiry.delete_pass import DeletePass, Progress, begin
+from tasks.expiry.freeing import count_freed
 from tasks.expiry.planner import estimated_rows
 from tasks.expiry.ranges import Due, TimeScan
+from tasks.expiry.references import live_references
+from tasks.expiry.results import as_datetime
 from tasks.expiry.statements import (
-    as_datetime,
     count_due,
     flush_commits,
     limit_statements,
@@ -31,7 +33,7 @@ from tasks.expiry.statements import (
     timed_out,
 )
 from tasks.expiry.throttle import OwnTimeSizer, Throttle
-from tasks.retrying import TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, TASK_OPTIONS
 
 PREVIEW_ROWS = 50_000
 """Rows counted by one statement of a dry run."""
@@ -69,9 +71,14 @@ class DeleteOptions:
             message = f"as_of={cutoff.as_of.isoformat()} is less than {age.days} days after year 1"
             raise ParameterError(message) from None
 
-    def due(self, cutoff: Cutoff) -> Due:
-        """Return what a run may delete."""
-        return Due(self.expiring, self.limit(cutoff))
+    def due(self, cutoff: Cutoff, engine: Engine) -> Due:
+        """Return what a run may delete from this database.
+
+        Raises:
+            DatabaseError: the database did not answer.
+        """
+        references = live_references(engine, self.expiring)
+        return Due(self.expiring, self.limit(cutoff), references)
 
 
 @task(name="check indexes", **TASK_OPTIONS)
@@ -98,7 +105,8 @@ def delete_expired(
         DatabaseError: the first batch of the slice failed.
     """
     current = settings()
-    engine, due = engine_for(current, options.job), options.due(cutoff)
+    engine = engine_for(current, options.job)
+    due = options.due(cutoff, engine)
     start = progress or begin(engine, due, options.batch_size)
     if start.finished:
         return Slice(start, exhausted=True)
@@ -125,7 +133,8 @@ def preview_expired(
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
-    engine, due = engine_for(settings(), options.job), options.due(cutoff)
+    engine = engine_for(settings(), options.job)
+    due = options.due(cutoff, engine)
     start = progress or begin(engine, due, PREVIEW_ROWS)
     if start.scan is None:
         return Slice(start, exhausted=True)
@@ -136,6 +145,7 @@ def preview_expired(
         with transaction(engine, read_only=True) as connection:
             step = scan.step(connection, due, size)
             result = preview(connection, due, step.rows)
+            result.rows_by_table.update(count_freed(connection, due, step.rows))
         following = Progress(step.following, start.max_size, start.max_size)
         return Batch(result, following, exhausted=step.following is None)
 
@@ -143,7 +153,7 @@ def preview_expired(
     return work_slice(one_batch, start, share, sizer)
 
 
-@task(name="count expired rows", **TASK_OPTIONS)
+@task(name="count expired rows", **COUNT_OPTIONS)
 def count_expired(cutoff: Cutoff, options: DeleteOptions, reached: Progress | None) -> Overdue:
     """Count what `overdue_rows` counts, as a step of a run."""
     return overdue_rows(cutoff, options, reached)
@@ -161,7 +171,8 @@ def overdue_rows(
     Raises:
         DatabaseError: the statement failed.
     """
-    engine, due = engine_for(settings(), options.job), options.due(cutoff)
+    engine = engine_for(settings(), options.job)
+    due = options.due(cutoff, engine)
     reached = reached or begin(engine, due, options.batch_size)
     try:
         left = _count(engine, due, reached)

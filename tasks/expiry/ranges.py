@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 
 from maintenance.expiring import ExpiringTable
+from tasks.expiry.references import Reference
 
 
 def moment(time: str) -> ColumnElement[datetime]:
@@ -38,10 +39,14 @@ def moment(time: str) -> ColumnElement[datetime]:
 
 @dataclass(frozen=True)
 class Due:
-    """What a run may delete: rows of a table whose time is before the limit."""
+    """What a run may delete: rows of a table whose time is before the limit.
+
+    `references` to these rows from other tables are set to NULL.
+    """
 
     expiring: ExpiringTable
     limit: datetime
+    references: tuple[Reference, ...] = ()
 
     @property
     def scope(self) -> ColumnElement[bool]:

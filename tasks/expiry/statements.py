@@ -1,10 +1,9 @@
 """The statements that delete, count and find rows that are due."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import (
-    ColumnClause,
     ColumnElement,
     Connection,
     Text,
@@ -14,7 +13,6 @@ from sqlalchemy import (
     delete,
     func,
     literal,
-    literal_column,
     select,
 )
 from sqlalchemy import text as sql
@@ -22,10 +20,15 @@ from sqlalchemy import text as sql
 from maintenance.database import milliseconds
 from maintenance.errors import DatabaseError, LockTimeout, RowRefused
 from maintenance.report import BatchResult
+from tasks.expiry.freeing import delete_and_free, delete_claimed_and_free
 from tasks.expiry.ranges import BlockRange, Due, EqualTime, Range, moment
+from tasks.expiry.results import ctid_of, extremes, result_of
 
 LOCK_TIMEOUT_SECONDS = 0.05
 """How long a DELETE waits for a locked row before the batch is retried with SKIP LOCKED."""
+
+MAX_EQUAL = 100_000
+"""Most rows of one time that are bisected; a later run deletes the others."""
 
 
 def prepare(connection: Connection, limit_seconds: float) -> None:
@@ -79,8 +82,10 @@ def delete_due(connection: Connection, due: Due, rows: Range) -> BatchResult:
     oldest, newest = None, None
     if not isinstance(rows, BlockRange):
         oldest, newest = time_span(connection, due, rows.scope(due))
+    if due.references:
+        return delete_and_free(connection, due, rows.scope(due), (oldest, newest))
     statement = delete(due.expiring.table).where(rows.scope(due))
-    return _result(due, connection.execute(statement).rowcount, oldest, newest)
+    return result_of(due, connection.execute(statement).rowcount, oldest, newest)
 
 
 def time_span(
@@ -121,10 +126,12 @@ def delete_unlocked(
     )
     if max_rows is not None:
         claim = claim.order_by(column)
+    if due.references:
+        return delete_claimed_and_free(connection, due, scope, claim)
     claimed = ctid_of(due) == any_(func.array(claim.scalar_subquery()))
     gone = delete(table).where(claimed, scope).returning(column.label("time")).cte("gone")
-    query = select(func.count(), *_extremes(gone.c.time))
-    return _result(due, *connection.execute(query).one())
+    query = select(func.count(), *extremes(gone.c.time))
+    return result_of(due, *connection.execute(query).one())
 
 
 def delete_range_unlocked(connection: Connection, due: Due, rows: Range) -> BatchResult:
@@ -137,8 +144,12 @@ def delete_range_unlocked(connection: Connection, due: Due, rows: Range) -> Batc
 
 
 def ctids(connection: Connection, due: Due, rows: Range) -> Sequence[str]:
-    """Return the ctids of the rows of a range that are due, at most `row_limit` of them."""
-    query = select(cast(ctid_of(due), Text)).where(rows.scope(due)).limit(row_limit(rows))
+    """Return the ctids of the rows of a range that are due.
+
+    Of one equal time these are all its rows, up to `MAX_EQUAL`: the scan goes on behind that time.
+    """
+    limit = MAX_EQUAL if isinstance(rows, EqualTime) else None
+    query = select(cast(ctid_of(due), Text)).where(rows.scope(due)).limit(limit)
     return connection.execute(query).scalars().all()
 
 
@@ -146,11 +157,6 @@ def with_ctids(due: Due, places: Sequence[str]) -> ColumnElement[bool]:
     """Return whether a row is due and has one of these ctids."""
     listed = sql("(ARRAY(SELECT CAST(unnest(CAST(:ctids AS text[])) AS tid)))")
     return and_(ctid_of(due) == any_(listed.bindparams(ctids=list(places))), due.scope)
-
-
-def ctid_of(due: Due) -> ColumnClause[object]:
-    """Return the ctid column of the table."""
-    return literal_column(f"{due.expiring.table.name}.ctid")
 
 
 def count_due(connection: Connection, due: Due, rows: Range) -> tuple[int, datetime | None]:
@@ -161,8 +167,8 @@ def count_due(connection: Connection, due: Due, rows: Range) -> tuple[int, datet
 
 def preview(connection: Connection, due: Due, rows: Range) -> BatchResult:
     """Return the result of deleting a range, with `done` 0."""
-    query = select(func.count(), *_extremes(due.expiring.time)).where(rows.scope(due))
-    result = _result(due, *connection.execute(query).one())
+    query = select(func.count(), *extremes(due.expiring.time)).where(rows.scope(due))
+    result = result_of(due, *connection.execute(query).one())
     result.done = 0
     return result
 
@@ -170,27 +176,3 @@ def preview(connection: Connection, due: Due, rows: Range) -> BatchResult:
 def row_limit(rows: Range) -> int | None:
     """Return how many rows of a range may be deleted at once; None for all."""
     return rows.max_rows if isinstance(rows, EqualTime) else None
-
-
-def as_datetime(time: str | None) -> datetime | None:
-    """Return a due time; one before year 1, which Python cannot hold, becomes year 1."""
-    if time is None:
-        return None
-    try:
-        return datetime.fromisoformat(time)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-
-
-def _extremes(time: ColumnElement[datetime]) -> tuple[ColumnElement[str], ColumnElement[str]]:
-    return cast(func.min(time), Text), cast(func.max(time), Text)
-
-
-def _result(due: Due, rows: int, oldest: str | None, newest: str | None) -> BatchResult:
-    if not rows:
-        return BatchResult()
-    result = BatchResult(
-        selected=rows, done=rows, oldest=as_datetime(oldest), newest=as_datetime(newest)
-    )
-    result.rows_by_table[due.expiring.table.name] = rows
-    return result

@@ -20,6 +20,8 @@ class WithFiles(Protocol):
 
     id: UUID
     error: str | None
+    gone: str
+    """What of its files has been deleted, for the case that its row is refused then."""
 
     @property
     def bundles(self) -> Sequence[Bundle]:
@@ -37,6 +39,15 @@ class WithOwnFile(WithFiles, Protocol):
     def own_key(self) -> str | None:
         """The key of its own file, below the private root; None without one."""
 
+
+OTHERS_GONE = (
+    "; the files of its runs and ports are gone already, its own file is kept; the row is not"
+    " stamped, and a later run completes it once the database accepts the row"
+)
+ALL_GONE = (
+    "; its files are gone already; the row is not stamped, and a later run completes it once the"
+    " database accepts the row"
+)
 
 T = TypeVar("T", bound=WithFiles)
 Own = TypeVar("Own", bound=WithOwnFile)
@@ -56,17 +67,29 @@ def delete_files(
     """
     for store, template in stores.bundles:
         trees = partial(store.remove_trees, permit=permit)
-        _each(_trees(items, tree_of, template), trees, result)
-    _each(_keys(items), partial(stores.remove_files, permit=permit), result)
-    return [item for item in items if item.error is None]
+        _each(store.place, _trees(items, tree_of, template), trees, result)
+    delete_named_files(stores, items, result, permit)
+    return _deleted(items)
+
+
+def delete_named_files(
+    stores: Stores, items: Sequence[WithFiles], result: BatchResult, permit: Permit
+) -> None:
+    """Delete the single files that rows of the items name, and count them."""
+    remove = partial(stores.remove_files, permit=permit)
+    _each(stores.private.place, _keys(items), remove, result)
 
 
 def delete_own_files(
     stores: Stores, items: Sequence[Own], result: BatchResult, permit: Permit
 ) -> list[Own]:
     """Delete the items' own files, and count them; return the items without an error."""
-    _each(_own_keys(items), partial(stores.remove_files, permit=permit), result)
-    return [item for item in items if item.error is None]
+    remove = partial(stores.remove_files, permit=permit)
+    _each(stores.private.place, _own_keys(items), remove, result)
+    free = [item for item in items if item.error is None]
+    for item in free:
+        item.gone = ALL_GONE
+    return free
 
 
 def measure_files(
@@ -74,13 +97,28 @@ def measure_files(
 ) -> None:
     """Count what `delete_files` would delete, without changing anything."""
     for store, template in stores.bundles:
-        _each(_trees(items, tree_of, template), store.measure_trees, result)
-    _each(_keys(items), stores.measure_files, result)
+        _each(store.place, _trees(items, tree_of, template), store.measure_trees, result)
+    measure_named_files(stores, items, result)
+
+
+def measure_named_files(stores: Stores, items: Sequence[WithFiles], result: BatchResult) -> None:
+    """Count what `delete_named_files` would delete, without changing anything."""
+    _each(stores.private.place, _keys(items), stores.measure_files, result)
 
 
 def measure_own_files(stores: Stores, items: Sequence[WithOwnFile], result: BatchResult) -> None:
     """Count what `delete_own_files` would delete, without changing anything."""
-    _each(_own_keys(items), stores.measure_files, result)
+    _each(stores.private.place, _own_keys(items), stores.measure_files, result)
+
+
+def _deleted(items: Sequence[T]) -> list[T]:
+    """Return the items without an error, and note what of their files is gone."""
+    free = [item for item in items if item.error is None]
+    for item in free:
+        named = bool(item.bundles or item.file_keys)
+        own = getattr(item, "own_key", None)
+        item.gone = (OTHERS_GONE if own else ALL_GONE) if named else ""
+    return free
 
 
 def _trees(
@@ -98,12 +136,17 @@ def _own_keys(items: Sequence[WithOwnFile]) -> list[tuple[WithFiles, str]]:
 
 
 def _each(
+    place: str,
     owned: Sequence[tuple[WithFiles, What]],
     act: Callable[[Sequence[What]], list[Deletion]],
     result: BatchResult,
 ) -> None:
-    """Act on files, each with the item that it belongs to; an item keeps its first error."""
+    """Act on files, each with the item that it belongs to; an item keeps its first error.
+
+    The error names the storage, too: the same key may exist in several roots (SPEC 10.15).
+    """
     for (item, _), deletion in zip(owned, act([what for _, what in owned]), strict=True):
         result.files += deletion.files
         result.bytes += deletion.bytes
-        item.error = item.error or deletion.error
+        if deletion.error is not None and item.error is None:
+            item.error = f"{place}: {deletion.error}"

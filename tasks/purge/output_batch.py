@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Row
 
 from maintenance.report import BatchResult
 from maintenance.schema import runs
+from maintenance.schema.versions import live_version
 from maintenance.storage.layout import whole_bundle
 from tasks.batching.claims import BatchSteps
-from tasks.batching.row_changes import apply_changes, count_changes
+from tasks.batching.row_changes import Changes, apply_changes, count_changes
 from tasks.purge.files import delete_files, measure_files
 from tasks.purge.options import Purge
 from tasks.purge.output_rows import OutputItem, output_changes, read_outputs
@@ -35,6 +36,7 @@ def output_steps(purge: Purge) -> BatchSteps[OutputItem]:
         read=_read,
         act=partial(_purge, purge),
         preview=partial(_preview, purge),
+        refused=lambda item: item.gone,
     )
 
 
@@ -48,9 +50,10 @@ def _purge(purge: Purge, connection: Connection, items: Sequence[OutputItem]) ->
     permit = purge.permit(connection)
     gone = delete_files(purge.stores, items, whole_bundle, result, permit)
     if gone:
-        changes = output_changes(gone, redact_traces=purge.redact_traces)
+        changes = _changes(purge, connection, gone)
         result.rows_by_table = apply_changes(connection, changes)
     result.done = len(gone)
+    result.stamped = [item.id for item in gone]
     purge.stores.verify()
     return result
 
@@ -59,6 +62,11 @@ def _preview(purge: Purge, connection: Connection, items: Sequence[OutputItem]) 
     result = BatchResult()
     read_outputs(connection, items)
     measure_files(purge.stores, items, whole_bundle, result)
-    changes = output_changes(items, redact_traces=purge.redact_traces)
+    changes = _changes(purge, connection, items)
     result.rows_by_table = count_changes(connection, changes)
     return result
+
+
+def _changes(purge: Purge, connection: Connection, items: Sequence[OutputItem]) -> Changes:
+    version = live_version(connection)
+    return output_changes(items, redact_traces=purge.redact_traces, version=version)

@@ -33,7 +33,7 @@ from tasks.purge.output_selection import (
     undated,
     without_deadline,
 )
-from tasks.retrying import TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, TASK_OPTIONS
 
 
 @task(name="repair output deadlines", **TASK_OPTIONS)
@@ -140,7 +140,7 @@ def preview_undated_outputs(
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
-@task(name="count overdue outputs", **TASK_OPTIONS)
+@task(name="count overdue outputs", **COUNT_OPTIONS)
 def count_overdue_outputs(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
     """Count what `overdue_outputs` counts, as a step of a run."""
     return overdue_outputs(cutoff, options.job)

@@ -39,7 +39,7 @@ from tasks.purge.retry_queue import queue_purges
 from tasks.purge.submission_batch import KIND, submission_steps
 from tasks.purge.submission_rows import SubmissionItem
 from tasks.purge.submission_selection import no_active_run, unknown_policy
-from tasks.retrying import SHORT_BACKOFF, TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, SHORT_BACKOFF, TASK_OPTIONS
 
 QUEUE_BY_NEXT_RETRY = KeysetOrder(QUEUE.next_retry_at, QUEUE.submission_id)
 
@@ -138,7 +138,7 @@ def preview_queued(
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
-@task(name="count queued submissions", **OPTIONS)
+@task(name="count queued submissions", **{**COUNT_OPTIONS, "retry_delay_seconds": SHORT_BACKOFF})
 def count_queued(cutoff: Cutoff, options: PurgeOptions) -> tuple[Overdue, int]:
     """Return the rows that are still due, and how many have failed often enough for an alert.
 

@@ -1,20 +1,23 @@
 """The queue of submissions whose content must go: `submissions_purgeretry` (SPEC 3)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, literal, null, select
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from maintenance.database import transaction
 from maintenance.errors import DatabaseError, TransientDatabaseError
 from maintenance.outside_text import one_line
-from maintenance.report import BatchResult
+from maintenance.report import BatchResult, NextAttempt
 from maintenance.retention import MAX_ERROR_CHARACTERS, backoff_expression
 from maintenance.schema import purge_retries, submissions
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
-from tasks.batching.bisection import Fault, bisect
+from tasks.batching.bisection import Fault, Steps, bisect
 from tasks.batching.row_changes import Changes, RowDeletion, RowUpdate
 from tasks.columns import QUEUE
 
@@ -76,40 +79,54 @@ def queue_changes(*, postponed: Sequence[UUID], dropped: Sequence[UUID]) -> Chan
     return changes
 
 
-def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> dict[UUID, str]:
+@dataclass
+class Recorded:
+    """Failures after their recording: the next attempts, and why others were not recorded."""
+
+    retries: dict[UUID, NextAttempt] = field(default_factory=dict)
+    refused: dict[UUID, str] = field(default_factory=dict)
+
+
+def record_failures(engine: Engine, causes: Mapping[UUID, str]) -> Recorded:
     """Record failed purges with the next step of the backoff, in transactions of their own.
 
     A submission without a row gets one; in an existing row the attempts are counted up. Submissions
     that were purged or deleted meanwhile are left out.
 
-    Returns:
-        The submissions whose failure was not recorded, each with the reason.
-
     Raises:
         TransientDatabaseError: the database does not answer.
     """
-    refused: dict[UUID, str] = {}
+    recorded = Recorded()
+    refused = recorded.refused
 
     def attempt(ids: Sequence[UUID]) -> BatchResult:
         with transaction(engine) as connection:
-            connection.execute(_failures({one: causes[one] for one in ids}))
+            written = connection.execute(_failures({one: causes[one] for one in ids})).all()
+        for row in written:
+            recorded.retries[row.submission_id] = NextAttempt(
+                attempts=row.attempt_count, due=row.next_retry_at
+            )
         return BatchResult()
 
     def alone(key: UUID, fault: Fault) -> BatchResult:
         refused[key] = str(fault)
         return BatchResult()
 
+    def untried(ids: Sequence[UUID], fault: Fault) -> BatchResult:
+        refused.update(dict.fromkeys(ids, str(fault)))
+        return BatchResult()
+
     try:
         if causes:
-            bisect(list(causes), attempt, alone)
+            bisect(list(causes), Steps(attempt, alone, untried))
     except TransientDatabaseError:
         raise
     except DatabaseError as error:
-        refused = dict.fromkeys(causes, str(error))
-    return refused
+        refused.update(dict.fromkeys(causes.keys() - recorded.retries.keys(), str(error)))
+    return recorded
 
 
-def _failures(causes: Mapping[UUID, str]) -> Insert:
+def _failures(causes: Mapping[UUID, str]) -> ReturningInsert[Any]:
     """Insert or update the rows of these failures."""
     now = func.statement_timestamp()
     texts = [one_line(cause, MAX_ERROR_CHARACTERS) for cause in causes.values()]
@@ -133,4 +150,4 @@ def _failures(causes: Mapping[UUID, str]) -> Insert:
             "last_error": statement.excluded.last_error,
             "next_retry_at": now + backoff_expression(attempts),
         },
-    )
+    ).returning(QUEUE.submission_id, QUEUE.attempt_count, QUEUE.next_retry_at)

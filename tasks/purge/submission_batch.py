@@ -63,6 +63,7 @@ def submission_steps(purge: Purge, deadline: datetime | None) -> BatchSteps[Subm
         act=partial(_purge, purge, deadline),
         preview=partial(_preview, purge, deadline),
         after=partial(_record, purge),
+        refused=lambda item: item.gone,
     )
 
 
@@ -87,6 +88,7 @@ def _purge(
     gone, rows = _stamp_and_delete(purge, connection, free, result, permit)
     result.rows_by_table.update(rows)
     result.done = len(gone)
+    result.stamped = [item.id for item in gone]
     purge.stores.verify()
     return result
 
@@ -138,10 +140,11 @@ def _preview(
 def _record(purge: Purge, items: Sequence[SubmissionItem]) -> None:
     """Record the failures in the queue; what refuses one of them is added to its item's error."""
     causes = {item.id: item.error for item in items if item.error is not None}
-    refused = record_failures(purge.engine, causes)
+    recorded = record_failures(purge.engine, causes)
     for item in items:
-        if item.id in refused:
-            item.error = f"{item.error}; the failure was not recorded: {refused[item.id]}"
+        item.retry = recorded.retries.get(item.id)
+        if item.id in recorded.refused:
+            item.error = f"{item.error}; the failure was not recorded: {recorded.refused[item.id]}"
 
 
 def _sort(items: Sequence[SubmissionItem], deadline: datetime | None) -> Sorted:

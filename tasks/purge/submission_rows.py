@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, func, null, select
 
+from maintenance.report import NextAttempt
 from maintenance.schema import (
     artifacts,
     attempts,
@@ -22,6 +24,22 @@ from maintenance.schema.vocabulary import TERMINAL_RUN_STATUSES
 from maintenance.storage.layout import Bundle
 from tasks.batching.arrays import any_bigint, any_uuid
 from tasks.batching.row_changes import Changes, RowDeletion, RowUpdate
+
+RUN_INPUTS: Mapping[str, Any] = {"short_description": ""}
+STEP_INPUTS: Mapping[str, Any] = {"input_values": {}}
+ATTEMPT_INPUTS: Mapping[str, Any] = {
+    "execution_bundle_uri": "",
+    "input_envelope_uri": "",
+    "input_envelope_sha256": "",
+    "input_evidence_snapshot": {},
+}
+PORT_FILE: Mapping[str, Any] = {
+    "input_file": "",
+    "original_filename": "",
+    "content_type": "",
+    "metadata": {},
+}
+"""What runs, steps, attempts and port files hold after the purge of their submission."""
 
 
 @dataclass
@@ -38,6 +56,10 @@ class SubmissionItem:
     active: bool = False
     error: str | None = None
     """Why it was not purged."""
+    gone: str = ""
+    """What of its files has been deleted, for the case that its row is refused then."""
+    retry: NextAttempt | None = None
+    """Its next attempt, if that is recorded."""
     ended_at: datetime | None = None
     bundles: list[Bundle] = field(default_factory=list)
     step_ids: set[int] = field(default_factory=set)
@@ -74,7 +96,7 @@ def read_related(
     ).all()
     by_run = {run.id: by_id[run.submission_id] for run in found}
     attempt_ids = _read_steps(connection, by_run)
-    kept_uris = _output_uris(connection, list(by_run)) if with_uris else {}
+    kept_uris = output_uris(connection, list(by_run)) if with_uris else {}
     for run in found:
         item = by_run[run.id]
         item.active = item.active or run.status not in TERMINAL_RUN_STATUSES
@@ -108,7 +130,7 @@ def _read_steps(
     return attempt_ids
 
 
-def _output_uris(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
+def output_uris(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
     """Return the addresses that rows of the runs give for their outputs, by run."""
     ids = any_uuid(run_ids)
     envelopes = (
@@ -140,18 +162,9 @@ def purge_changes(items: Sequence[SubmissionItem], *, redact_traces: bool) -> Ch
     # Arrays of keys, not subqueries: the plan is an index scan even when statistics are stale.
     step_ids = any_bigint([step for item in items for step in item.step_ids])
     changes: Changes = [
-        RowUpdate(runs, runs.c.id == run_ids, {"short_description": ""}),
-        RowUpdate(step_runs, step_runs.c.id == step_ids, {"input_values": {}}),
-        RowUpdate(
-            attempts,
-            attempts.c.step_run_id == step_ids,
-            {
-                "execution_bundle_uri": "",
-                "input_envelope_uri": "",
-                "input_envelope_sha256": "",
-                "input_evidence_snapshot": {},
-            },
-        ),
+        RowUpdate(runs, runs.c.id == run_ids, RUN_INPUTS),
+        RowUpdate(step_runs, step_runs.c.id == step_ids, STEP_INPUTS),
+        RowUpdate(attempts, attempts.c.step_run_id == step_ids, ATTEMPT_INPUTS),
     ]
     if redact_traces:
         scope: ColumnElement[bool] = input_traces.c.step_run_id == step_ids
@@ -160,14 +173,7 @@ def purge_changes(items: Sequence[SubmissionItem], *, redact_traces: bool) -> Ch
         RowUpdate(
             input_files,
             (input_files.c.id == port_ids) & input_files.c.file_purged_at.is_(None),
-            stamps={
-                "input_file": "",
-                "original_filename": "",
-                "content_type": "",
-                "metadata": {},
-                "file_purged_at": now,
-                "modified": now,
-            },
+            stamps={**PORT_FILE, "file_purged_at": now, "modified": now},
         ),
         RowDeletion(purge_retries, purge_retries.c.submission_id == ids),
         RowUpdate(

@@ -29,7 +29,7 @@ from tasks.purge.submission_selection import (
     overdue,
     undated,
 )
-from tasks.retrying import TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, TASK_OPTIONS
 
 PAGE_ROWS = 5_000
 """Overdue submissions that one repair statement reads; it changes few of them."""
@@ -90,7 +90,7 @@ def purge_submissions(
         return work_slice(one_batch, cursor, share, batch_sizer(options))
 
 
-@task(name="count overdue submissions", **TASK_OPTIONS)
+@task(name="count overdue submissions", **COUNT_OPTIONS)
 def count_overdue(cutoff: Cutoff, options: PurgeOptions) -> Overdue:
     """Count what `overdue_submissions` counts, as a step of a run."""
     return overdue_submissions(cutoff, options.job)

@@ -16,14 +16,14 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, and_, false, func, or_, select
 
 from maintenance.database import transaction
-from maintenance.errors import LockTimeout, RowRefused
+from maintenance.errors import LockTimeout
 from maintenance.evidence import Manifest, Run, manifest
 from maintenance.report import BatchResult
 from maintenance.schema import evidence
 from maintenance.schema.vocabulary import ErrorCategory, RunStatus
 from maintenance.storage.layout import Stores
 from maintenance.timed_out import ERROR_LIKE
-from tasks.batching.bisection import Fault, bisect
+from tasks.batching.bisection import FAULTS, Fault, Steps, bisect, left
 from tasks.batching.claims import selected
 from tasks.batching.keyset import KeysetCursor, KeysetOrder
 from tasks.columns import RUNS
@@ -68,7 +68,10 @@ def finalize(engine: Engine, stores: Stores, run_ids: Sequence[UUID]) -> BatchRe
     if not ids:
         return BatchResult()
     receipts = _store(engine, stores, ids)
-    return bisect(ids, partial(_write, engine, receipts), partial(_alone, engine))
+    steps = Steps(
+        partial(_write, engine, receipts), partial(_alone, engine), lambda others, _: left(others)
+    )
+    return bisect(ids, steps)
 
 
 def unfinalized_runs(
@@ -129,7 +132,8 @@ def _store(engine: Engine, stores: Stores, ids: Sequence[UUID]) -> dict[UUID, Re
         if file.error is None:
             receipts[run_id] = Receipt(run_id, one.output_hash, file.key, one.sha256)
         else:
-            receipts[run_id] = Receipt(run_id, one.output_hash, cause=file.error)
+            cause = f"{stores.private.place}: {file.error}"
+            receipts[run_id] = Receipt(run_id, one.output_hash, cause=cause)
     return receipts
 
 
@@ -173,7 +177,8 @@ def _alone(engine: Engine, run_id: UUID, fault: Fault) -> BatchResult:
         result.deferred = 1
         return result
     result.fail(f"run {run_id}", str(fault))
+    result.refused = 1
     # The same trigger or constraint may refuse this row, too: then only the report has the cause.
-    with suppress(RowRefused, LockTimeout), transaction(engine) as connection:
+    with suppress(*FAULTS), transaction(engine) as connection:
         result.rows_by_table[evidence.name] += write_failures(connection, {run_id: str(fault)})
     return result

@@ -9,7 +9,9 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Connection, Subquery, case, cast, func, select, true
 
 from maintenance.cutoff import Cutoff
+from maintenance.report import NextAttempt
 from maintenance.schema import attempts, runs, step_runs
+from maintenance.schema.base import NEWEST, Version
 from maintenance.schema.vocabulary import AttemptState, ErrorCategory, RunStatus
 from maintenance.timed_out import ATTEMPT_ERROR_CODE, timed_out_error
 from tasks.batching.arrays import any_uuid, text_array, uuid_array
@@ -21,6 +23,7 @@ from tasks.stuck.selection import (
     deadlines,
     finite_seconds,
     is_stuck,
+    waits_for_nothing,
 )
 
 MILLISECONDS = 1_000
@@ -56,12 +59,14 @@ class ClaimedRun:
         id: the run.
         moment: with `id`, its place in the order of the selection.
         error: why it was not timed out.
+        retry: its next attempt, if that is recorded.
         stuck: what the re-check found; None when the run does not hang, or is in use.
     """
 
     id: UUID
     moment: datetime
     error: str | None = None
+    retry: NextAttempt | None = None
     stuck: StuckRun | None = None
 
 
@@ -81,7 +86,11 @@ def lock_attempts(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
 
 
 def read_stuck(
-    connection: Connection, ids: Sequence[UUID], cutoff: Cutoff, timeout: timedelta
+    connection: Connection,
+    ids: Sequence[UUID],
+    cutoff: Cutoff,
+    timeout: timedelta,
+    version: Version = NEWEST,
 ) -> list[StuckRun]:
     """Return which of the claimed runs hang: the re-check, a statement after the claim."""
     own, step = deadlines(cutoff.as_of), current_step()
@@ -94,7 +103,7 @@ def read_stuck(
             attempt.c.execution_id,
         )
         .select_from(runs.join(own, true()).outerjoin(step, true()).outerjoin(attempt, true()))
-        .where(RUNS.id == any_uuid(ids), is_stuck(cutoff, timeout, own))
+        .where(RUNS.id == any_uuid(ids), is_stuck(cutoff, timeout, own), waits_for_nothing(version))
     )
     option = timeout // timedelta(minutes=1)
     return [

@@ -7,11 +7,14 @@ from datetime import timedelta
 from functools import partial
 
 from prefect import task
+from sqlalchemy import Engine
 
 from maintenance.budget import BatchSizer, SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.database import engine_for, transaction
 from maintenance.report import Overdue
+from maintenance.schema.base import Version
+from maintenance.schema.versions import live_version
 from maintenance.settings import settings
 from tasks.batching.claims import selected
 from tasks.batching.keyset import KeysetCursor
@@ -19,7 +22,7 @@ from tasks.batching.overdue import count_overdue_rows
 from tasks.batching.scans import by_page
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import page_sizer
-from tasks.retrying import TASK_OPTIONS
+from tasks.retrying import COUNT_OPTIONS, TASK_OPTIONS
 from tasks.stuck.finalization import unfinalized_runs
 from tasks.stuck.finalization_preview import preview_finalization
 from tasks.stuck.follow_up import execution_ids_of, open_follow_up
@@ -62,9 +65,9 @@ def time_out_stuck_runs(
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
-    selection = claimable(cutoff, options.timeout)
     sizer = BatchSizer(options.batch_size, settings().batch_seconds)
     with _opened(cutoff, options) as work:
+        selection = claimable(cutoff, options.timeout, work.version)
         one_batch = by_page(selection, STUCK_BY_START, partial(time_out_batch, work))
         done = work_slice(one_batch, cursor, share, sizer)
         done.result += work.follow_up.wait()
@@ -105,8 +108,8 @@ def preview_stuck_runs(
     Raises:
         DatabaseError: the first batch of the slice failed.
     """
-    selection = stuck_runs(cutoff, options.timeout)
     with _opened(cutoff, options) as work:
+        selection = stuck_runs(cutoff, options.timeout, work.version)
         one_batch = by_page(selection, STUCK_BY_START, partial(preview_time_out, work))
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
@@ -136,7 +139,7 @@ def preview_earlier_runs(
         return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
-@task(name="count stuck runs", **TASK_OPTIONS)
+@task(name="count stuck runs", **COUNT_OPTIONS)
 def count_stuck_runs(cutoff: Cutoff, options: StuckOptions) -> Overdue:
     """Count what `overdue_stuck_runs` counts, as a step of a run."""
     return overdue_stuck_runs(cutoff, options.job, options.timeout)
@@ -148,10 +151,11 @@ def overdue_stuck_runs(cutoff: Cutoff, job: str, timeout: timedelta) -> Overdue:
     Raises:
         DatabaseError: the statement failed.
     """
-    return count_overdue_rows(count_of_stuck(cutoff, timeout), cutoff, job)
+    version = _version(engine_for(settings(), job))
+    return count_overdue_rows(count_of_stuck(cutoff, timeout, version), cutoff, job)
 
 
-@task(name="find runs without a start", **TASK_OPTIONS)
+@task(name="find runs without a start", **COUNT_OPTIONS)
 def find_runs_without_start(cutoff: Cutoff, options: StuckOptions) -> list[str]:
     """Return a warning that names the runs of `without_start`, if there are any (SPEC 6.1).
 
@@ -176,5 +180,11 @@ def find_runs_without_start(cutoff: Cutoff, options: StuckOptions) -> list[str]:
 def _opened(cutoff: Cutoff, options: StuckOptions) -> Iterator[TimeOut]:
     current = settings()
     engine = engine_for(current, options.job)
+    version = _version(engine)
     with open_follow_up(engine, current) as follow_up:
-        yield TimeOut(engine, cutoff, options.timeout, follow_up)
+        yield TimeOut(engine, cutoff, options.timeout, follow_up, version)
+
+
+def _version(engine: Engine) -> Version:
+    with transaction(engine, read_only=True) as connection:
+        return live_version(connection)

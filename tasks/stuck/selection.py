@@ -1,7 +1,8 @@
 """Which runs hang; claims, previews and counts share the selection (SPEC 6.1).
 
 The attempts of a run may have deadlines. The run hangs when one has passed. While one lies in the
-future, it does not hang, whatever its age. Without any deadline its age decides. Attempts are read
+future, it does not hang, whatever its age. Without any deadline its age decides. A run with an
+unfinished continuation does not hang either: Validibot starts its next step. Attempts are read
 run by run, through the steps: only RUNNING runs are read, and there are few of them.
 """
 
@@ -27,8 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.selectable import LateralFromClause
 
+from maintenance.continuations import present_in, waits
 from maintenance.cutoff import Cutoff
 from maintenance.schema import attempts, runs, step_runs
+from maintenance.schema.base import NEWEST, Version
 from maintenance.schema.vocabulary import (
     ACTIVE_ATTEMPT_STATES,
     ACTIVE_STEP_STATUSES,
@@ -82,28 +85,42 @@ def deadlines(as_of: datetime) -> LateralFromClause:
 
 
 def is_stuck(cutoff: Cutoff, timeout: timedelta, own: LateralFromClause) -> ColumnElement[bool]:
-    """Return whether a run hangs; a run that is exactly `timeout` old does not."""
+    """Return whether a run's time is over; that of a run exactly `timeout` old is not."""
     too_old = and_(~own.c.bounded, RUNS.started_at < cutoff.as_of - timeout)
     return and_(RUNS.status == RunStatus.RUNNING, or_(own.c.expired_at.is_not(None), too_old))
 
 
-def stuck_runs(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
+def waits_for_nothing(version: Version) -> ColumnElement[bool]:
+    """Return whether a run has no unfinished continuation, which Validibot redelivers."""
+    return ~waits() if present_in(version) else true()
+
+
+def stuck_runs(cutoff: Cutoff, timeout: timedelta, version: Version = NEWEST) -> Select[Any]:
     """Return the runs that hang, oldest first."""
+    return _over(cutoff, timeout, waits_for_nothing(version))
+
+
+def deferred_runs(cutoff: Cutoff, timeout: timedelta, version: Version = NEWEST) -> Select[Any]:
+    """Return the runs whose time is over, and that wait for Validibot's redelivery."""
+    return _over(cutoff, timeout, ~waits_for_nothing(version))
+
+
+def _over(cutoff: Cutoff, timeout: timedelta, which: ColumnElement[bool]) -> Select[Any]:
     own = deadlines(cutoff.as_of)
     return (
         select(RUNS.id, RUNS.created.label("moment"))
         .join(own, true())
-        .where(is_stuck(cutoff, timeout, own))
+        .where(is_stuck(cutoff, timeout, own), which)
         .order_by(RUNS.created, RUNS.id)
     )
 
 
-def claimable(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
-    """Return the same, locked; runs that are locked already are left out."""
-    return stuck_runs(cutoff, timeout).with_for_update(of=runs, skip_locked=True)
+def claimable(cutoff: Cutoff, timeout: timedelta, version: Version = NEWEST) -> Select[Any]:
+    """Return the runs that hang, locked; runs that are locked already are left out."""
+    return stuck_runs(cutoff, timeout, version).with_for_update(of=runs, skip_locked=True)
 
 
-def count_of_stuck(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
+def count_of_stuck(cutoff: Cutoff, timeout: timedelta, version: Version = NEWEST) -> Select[Any]:
     """Return how many runs hang, and since when the oldest of them does."""
     own = deadlines(cutoff.as_of)
     since = func.coalesce(own.c.expired_at, RUNS.started_at + literal(timeout))
@@ -111,7 +128,7 @@ def count_of_stuck(cutoff: Cutoff, timeout: timedelta) -> Select[Any]:
         select(func.count(), func.min(since).filter(func.isfinite(since)))
         .select_from(runs)
         .join(own, true())
-        .where(is_stuck(cutoff, timeout, own))
+        .where(is_stuck(cutoff, timeout, own), waits_for_nothing(version))
     )
 
 

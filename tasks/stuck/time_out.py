@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, Select, select
 from maintenance.cutoff import Cutoff
 from maintenance.report import BatchResult
 from maintenance.schema import attempts, runs
+from maintenance.schema.base import NEWEST, Version
 from tasks.batching.arrays import any_uuid
 from tasks.batching.claims import BatchSteps, preview_claim, work_claim
 from tasks.batching.keyset import KeysetCursor
@@ -32,12 +33,16 @@ from tasks.stuck.selection import STUCK_BY_START, stuck_runs
 
 @dataclass(frozen=True)
 class TimeOut:
-    """How to time out runs: database, cutoff, how long a run may last, and the follow-up."""
+    """How to time out runs: database, cutoff, how long a run may last, and the follow-up.
+
+    `version` is that of the database's tables.
+    """
 
     engine: Engine
     cutoff: Cutoff
     timeout: timedelta
     follow_up: FollowUp
+    version: Version = NEWEST
 
 
 def time_out_batch(work: TimeOut, claim: Select[Any]) -> tuple[list[ClaimedRun], BatchResult]:
@@ -85,7 +90,7 @@ def _steps(work: TimeOut, timed_out: list[StuckRun]) -> BatchSteps[ClaimedRun]:
 def _time_out(work: TimeOut, connection: Connection, items: Sequence[ClaimedRun]) -> BatchResult:
     ids = [item.id for item in items]
     locked = lock_attempts(connection, ids)
-    stuck = read_stuck(connection, ids, work.cutoff, work.timeout)
+    stuck = read_stuck(connection, ids, work.cutoff, work.timeout, work.version)
     free = [run for run in stuck if run.attempt_id is None or run.attempt_id in locked]
     result = BatchResult(skipped=len(items) - len(stuck), deferred=len(stuck) - len(free))
     _note(items, free)
@@ -96,7 +101,8 @@ def _time_out(work: TimeOut, connection: Connection, items: Sequence[ClaimedRun]
 
 def _preview(work: TimeOut, connection: Connection, items: Sequence[ClaimedRun]) -> BatchResult:
     result = BatchResult()
-    stuck = read_stuck(connection, [item.id for item in items], work.cutoff, work.timeout)
+    ids = [item.id for item in items]
+    stuck = read_stuck(connection, ids, work.cutoff, work.timeout, work.version)
     _note(items, stuck)
     if stuck:
         result.rows_by_table[runs.name] += len(stuck)
@@ -124,7 +130,7 @@ def _same_submissions(
     page = select(RUNS.submission_id).where(RUNS.id == any_uuid([item.id for item in items]))
     mine = [row.submission_id for row in connection.execute(page) if row.submission_id]
     edge = KeysetCursor(items[-1].moment, items[-1].id)
-    earlier = stuck_runs(work.cutoff, work.timeout).where(
+    earlier = stuck_runs(work.cutoff, work.timeout, work.version).where(
         RUNS.submission_id == any_uuid(mine), STUCK_BY_START.within(None, edge)
     )
     return [row.id for row in connection.execute(earlier)]

@@ -13,7 +13,9 @@ from maintenance.schema import metadata, migrations
 from maintenance.storage.marker import MARKER
 
 AS_OF = datetime(2026, 11, 15, 12, 0, 0, 250_000, tzinfo=UTC)
-SPEC = SampleSpec(submissions=400, active_share=0.1, odd_share=0.1, chunk=150)
+SPEC = SampleSpec(
+    submissions=400, active_share=0.1, odd_share=0.1, interrupted_share=0.3, chunk=150
+)
 
 # The deadline of each submission by the rule (SPEC 3), and whether it has an active run; written
 # from the rule, not from the code that makes the sample.
@@ -47,8 +49,10 @@ FINITE = "content_purged_at IS NULL AND deadline IS NOT NULL"
 KEPT = "terminal AND output_purged_at IS NULL AND output_retention_policy <> 'STORE_PERMANENTLY'"
 RECEIPT = "validations_callbackreceipt c JOIN output o ON o.id = c.validation_run_id"
 OLD = "c.received_at < :as_of - interval '30 days'"
-STUCK = """
-o.status = 'RUNNING' AND (
+UNFINISHED = """EXISTS (SELECT FROM validations_validationruncontinuation n
+  WHERE n.validation_run_id = o.id AND n.state NOT IN ('COMPLETED', 'NOT_REQUIRED'))"""
+STUCK = f"""
+o.status = 'RUNNING' AND NOT {UNFINISHED} AND (
   EXISTS (SELECT FROM tried WHERE run_id = o.id AND timeout_at <= :as_of)
   OR (NOT EXISTS (SELECT FROM tried WHERE run_id = o.id AND timeout_at IS NOT NULL)
       AND o.started_at < :as_of - interval '30 minutes'))
@@ -89,6 +93,7 @@ COUNTS = {
     "outputs_unstamped_later": f"output WHERE {KEPT} AND output_expires_at IS NULL"
     " AND deadline > :as_of",
     "runs_stuck": f"output o WHERE {STUCK}",
+    "runs_interrupted": f"output o WHERE o.status = 'RUNNING' AND {UNFINISHED}",
     "sessions_expired": "django_session WHERE expire_date < :as_of",
     "sessions_live": "django_session WHERE expire_date >= :as_of",
     "idempotency_keys_expired": "core_idempotencykey WHERE expires_at < :as_of",

@@ -67,7 +67,7 @@ def quiet_server(deployed_server: PrefectServer) -> Iterator[PrefectServer]:
         yield deployed_server
     finally:
         for job in JOBS:
-            edit_schedule(deployed_server, job, {"active": True})
+            edit_schedule(deployed_server, job, {"active": not JOBS[job].off_at_first})
 
 
 def as_it_was(server: PrefectServer) -> None:
@@ -84,7 +84,9 @@ def as_it_was(server: PrefectServer) -> None:
         for one in deployment["schedules"]:
             if one["slug"] != job:
                 ask(server, "DELETE", f"{path}/schedules/{one['id']}")
-        if (JOBS[job].schedule, "UTC", True) not in edited[job]:
+        active = not JOBS[job].off_at_first
+        if (JOBS[job].schedule, "UTC", active) not in edited[job]:
             cron = {"cron": JOBS[job].schedule, "timezone": "UTC", "day_or": True}
-            edit_schedule(server, job, {"schedule": cron, "active": True})
-    wait_until(lambda: scheduled_jobs(server) == set(JOBS), SETTLED_SECONDS, "coming runs", [])
+            edit_schedule(server, job, {"schedule": cron, "active": active})
+    on = {name for name, job in JOBS.items() if not job.off_at_first}
+    wait_until(lambda: scheduled_jobs(server) == on, SETTLED_SECONDS, "coming runs", [])

@@ -45,8 +45,12 @@ def test_every_job_is_deployed_once_under_the_same_name(by_job: dict[str, Entry]
 
 def test_each_job_has_one_schedule_as_the_flow_says(by_job: dict[str, Entry]) -> None:
     schedules = {name: entry["schedules"] for name, entry in by_job.items()}
+    zone = "{{ $MAINTENANCE_TIME_ZONE }}"
     expected = {
-        name: [{"slug": name, "cron": job.schedule, "timezone": "{{ $MAINTENANCE_TIME_ZONE }}"}]
+        name: [
+            {"slug": name, "cron": job.schedule, "timezone": zone}
+            | ({"active": False} if job.off_at_first else {})
+        ]
         for name, job in JOBS.items()
     }
     assert schedules == expected
@@ -67,7 +71,7 @@ def test_the_schedules_are_in_the_time_zone_of_the_environment_or_in_utc(
 def test_what_an_operator_paused_is_not_resumed(by_job: dict[str, Entry]) -> None:
     for entry in by_job.values():
         assert "paused" not in entry
-        assert all("active" not in schedule for schedule in entry["schedules"])
+        assert all(schedule.get("active") is not True for schedule in entry["schedules"])
 
 
 def test_no_job_runs_twice_at_a_time_and_a_backlog_is_dropped(by_job: dict[str, Entry]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from sqlalchemy import Engine
 
 from demo.processes import start_child, wait_until
 from demo.servers import PrefectServer
@@ -23,10 +24,13 @@ from flows.jobs import JOBS
 from maintenance import settings as settings_module
 from maintenance.report import Overdue
 from maintenance.settings import Settings
+from tests.support.beat import Beat
 from tests.support.jobs_on_server import heartbeat, make_run
 from tests.support.prefect_server import ask, deployments, edit_schedule
 from tests.support.validibot import Validibot
 
+SCHEDULED = {name for name, job in JOBS.items() if not job.off_at_first}
+"""The jobs whose schedules start runs as they are deployed."""
 ROOT = Path(__file__).parents[2]
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
@@ -109,7 +113,7 @@ def test_everything_that_is_scheduled_is_late_when_nothing_ran_for_a_month(
     validibot.session(now() - DAY)
     edit_schedule(restored, "purge-expired-outputs", {"active": False})
     heartbeat(restored, "one")
-    assert names(now() + 30 * DAY) == {*JOBS, WORKER} - {"purge-expired-outputs"}
+    assert names(now() + 30 * DAY) == {*SCHEDULED, WORKER} - {"purge-expired-outputs"}
 
 
 def test_a_silent_worker_is_a_problem_and_one_that_sends_heartbeats_is_not(
@@ -126,8 +130,8 @@ def test_an_event_is_emitted_once_and_again_while_it_lasts(deployed: PrefectServ
     moment = now() + 60 * DAY
     reported = Reported()
     problems = check(reported, moment)
-    assert {one.name for one in problems} == {*JOBS, WORKER}
-    resources = {f"validibot-maintenance.job.{job}" for job in JOBS}
+    assert {one.name for one in problems} == {*SCHEDULED, WORKER}
+    resources = {f"validibot-maintenance.job.{job}" for job in SCHEDULED}
     resources.add("validibot-maintenance.worker")
     assert {one.resource for one in problems} == resources
     assert reported.due(problems, moment + REPEAT_AFTER - SECOND) == []
@@ -211,3 +215,21 @@ def test_bad_options_are_refused(options: list[str], capsys: pytest.CaptureFixtu
         main(options)
     assert ended.value.code == 2
     assert "usage: python -m deployments.watch" in capsys.readouterr().err
+
+
+def test_6_5_continuations_that_validibot_does_not_finish_are_reported(
+    deployed: PrefectServer, validibot: Validibot
+) -> None:
+    waiting = validibot.run(None, status="RUNNING", started_at=now(), ended_at=None)
+    validibot.continuation(waiting, state="PENDING", created=now() - 59 * MINUTE)
+    assert "continuations" not in names(now())
+    validibot.continuation(waiting, state="DISPATCHED", created=now() - 61 * MINUTE)
+    assert "continuations" in names(now())
+
+
+def test_10_13_celery_beat_at_work_is_a_problem(database: Engine) -> None:
+    beat = Beat(database)
+    beat.own_tasks(last_run_at=now())
+    assert "Celery Beat" in names(now())
+    beat.run("UPDATE django_celery_beat_periodictask SET enabled = false")
+    assert "Celery Beat" not in names(now())

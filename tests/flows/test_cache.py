@@ -13,12 +13,14 @@ from flows.cleanup_stuck_runs import cleanup_stuck_runs
 from flows.process_purge_retries import process_purge_retries
 from flows.purge_expired_outputs import purge_expired_outputs
 from flows.purge_expired_submissions import purge_expired_submissions
+from flows.reclaim_residue import reclaim_residue
 from maintenance import schema
 from maintenance import settings as settings_module
 from maintenance.cutoff import Cutoff
 from maintenance.database import dispose_engines
 from maintenance.report import BatchResult
-from maintenance.schema import metadata, migrations
+from maintenance.schema import migrations
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER
 from tasks.batching.table_scan import by_table
 from tasks.purge import output_selection, queued_submissions, submission_selection
@@ -58,7 +60,7 @@ def engine(
     monkeypatch.setenv("STORAGE_ROOT", str(storage_root))
     settings_module.settings.cache_clear()
     engine = create_engine(url.replace("postgresql", DRIVER, 1))
-    metadata.create_all(engine)
+    create_tables(engine)
     validibot = Validibot(engine, storage_root)
     later = NOW + 300 * DAY
     submission = validibot.submission(retention_policy="STORE_30_DAYS", expires_at=later)
@@ -120,7 +122,13 @@ def cached(engine: Engine) -> int:
 
 @pytest.mark.parametrize(
     "job",
-    [purge_expired_submissions, purge_expired_outputs, process_purge_retries, cleanup_stuck_runs],
+    [
+        purge_expired_submissions,
+        purge_expired_outputs,
+        process_purge_retries,
+        cleanup_stuck_runs,
+        reclaim_residue,
+    ],
     ids=lambda job: str(job.name),
 )
 def test_10_11_an_empty_run_leaves_another_tables_pages_in_the_cache(

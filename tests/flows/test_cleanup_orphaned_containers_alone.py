@@ -27,7 +27,7 @@ from tasks.orphaned_containers import (
     find_orphans,
     remove_orphans,
 )
-from tasks.retrying import BACKOFF, only_transient
+from tasks.retrying import BACKOFF, no_time_out, only_transient
 from tests.support.docker_engine import Containers
 from tests.support.odd_engine import (
     HANG,
@@ -85,7 +85,8 @@ def clean_up_on(host: str, **parameters: Any) -> Report:
 def test_7_without_an_engine_the_run_ends_as_skipped_with_the_reason(
     target: str, dry_run: bool
 ) -> None:
-    with using(DEPLOYMENT_TARGET=target, DOCKER_HOST=closed_port()), without_server():
+    bucket = {"STORAGE_BUCKET": "files"} if target else {}
+    with using(DEPLOYMENT_TARGET=target, DOCKER_HOST=closed_port(), **bucket), without_server():
         state: Any = cleanup_orphaned_containers.fn(dry_run=dry_run)
     assert (state.type, state.name) == ("COMPLETED", "Skipped")
     assert state.message == (
@@ -111,7 +112,7 @@ def test_2_9_an_engine_that_is_away_gets_four_attempts_as_the_ten_minute_jobs_ha
     assert attempts_of(EngineUnavailable("away")) == 4
     for task in TASKS:
         assert (task.retries, task.retry_delay_seconds) == (3, BACKOFF)
-        assert task.retry_condition_fn is only_transient
+        assert task.retry_condition_fn is (no_time_out if task is count_orphans else only_transient)
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,13 @@ from maintenance.database import engine_for
 from maintenance.errors import GuardLost
 from maintenance.guard import guard
 from maintenance.report import Report, StopReason
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER, Settings, settings
 from tasks.retrying import BACKOFF, SHORT_BACKOFF
 from tests.support.application_server import ApplicationServer, Stop, application_server
 from tests.support.crash_points import ALL, VARIABLE, choice
 from tests.support.hooks import CLAIM, STAMP, at_statement
-from tests.support.markers import identify
+from tests.support.markers import identify, mark_storage
 from tests.support.prefect_server import settings_of
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
@@ -62,7 +63,7 @@ def server(application: ApplicationServer) -> EmbeddedServer:
 @pytest.fixture(scope="module")
 def template_database(server: EmbeddedServer) -> str:
     engine = create_engine(server.create_database("template_validibot").set(drivername=DRIVER))
-    schema.metadata.create_all(engine)
+    create_tables(engine)
     identify(engine)
     engine.dispose()
     return "template_validibot"
@@ -92,6 +93,7 @@ class Work:
         with validibot.engine.begin() as connection:
             connection.execute(text(TRUNCATE))
         identify(validibot.engine)
+        mark_storage(validibot.root)  # the marker remembers what earlier runs have stamped
         self.validibot = Validibot(validibot.engine, validibot.root)
         self.due = {self._submission(number) for number in range(ITEMS)}
         self.validibot.submission(expires_at=NOW + DAY)

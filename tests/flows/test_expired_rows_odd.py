@@ -28,6 +28,7 @@ from tests.support.validibot import DAY, NOW, Validibot
 JOB = clear_sessions.name
 ROWS, DUE = 6_000, 5_000
 BOTH_SCANS = pytest.mark.parametrize("batch_size", [50_000, 290], ids=["by blocks", "by time"])
+BOTH_LAYOUTS = pytest.mark.parametrize("shuffled", [False, True], ids=["in order", "shuffled"])
 BEFORE_YEAR_1 = datetime.min.replace(tzinfo=UTC)
 
 
@@ -272,3 +273,13 @@ def test_10_10_a_batch_size_of_100_and_10_batches_delete_1000_rows(
     settings.cache_clear()
     fill_sessions(database, rows=ROWS, due=DUE, shuffled=True)
     assert run(clear_sessions, as_of=NOW, batch_size=100, max_batches=10).done == 1_000
+
+
+@BOTH_LAYOUTS
+def test_10_10_the_first_batch_has_as_many_rows_as_asked_for(
+    database: Engine, shuffled: bool
+) -> None:
+    fill_sessions(database, rows=ROWS, due=DUE, shuffled=shuffled)
+    report = run(clear_sessions, as_of=NOW, batch_size=4_000, max_batches=1)
+    # A batch by blocks has about as many rows: most of a block's rows are due.
+    assert 3_000 <= report.done <= 4_200

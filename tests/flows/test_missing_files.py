@@ -77,6 +77,20 @@ def test_10_1_a_folder_that_is_not_mounted_is_noticed_by_its_own_files(
     assert validibot.purged() == set()
 
 
+def test_10_1_files_in_one_of_two_folders_prove_nothing_for_the_other(
+    validibot: Validibot,
+) -> None:
+    name_files(validibot, lost=30)
+    validibot.port_file(validibot.submission(), input_file="ports/lost")
+    kept = validibot.submission(expires_at=NOW + DAY)
+    validibot.port_file(kept, input_file="ports/kept")
+    validibot.file("ports/kept")
+    with pytest.raises(StorageError, match=SAID) as caught:
+        purge(batch_size=50)
+    assert " in submissions/;" in str(caught.value)
+    assert validibot.purged() == set()
+
+
 def test_10_1_the_files_of_all_slices_of_a_run_are_counted(
     validibot: Validibot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,7 @@ def test_10_7_a_poison_row_fails_alone_and_the_others_are_done(
     assert (report.selected, report.done, report.failed) == (ROWS, ROWS - 1, 1)
     (failure,) = report.failures
     assert failure.item == f"{job.kind} {bad}"
-    assert failure.cause == cause
+    assert failure.cause.partition("; ")[0] == cause
 
 
 def test_10_7_a_deadline_that_cannot_be_repaired_fails_its_submission_alone(

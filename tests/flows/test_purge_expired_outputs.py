@@ -97,7 +97,8 @@ def test_permanent_and_purged_outputs_stay_as_they_are(validibot: Validibot) -> 
 def test_every_output_goes_and_what_is_promised_to_stay_stays(validibot: Validibot) -> None:
     run_id = ended_run(validibot, short_description="kept here")
     other = ended_run(validibot, output_expires_at=NOW + DAY)
-    ids: dict[str, dict[UUID, Any]] = {"step": {}, "attempt": {}, "trace": {}, "receipt": {}}
+    names = ("step", "attempt", "trace", "receipt", "continuation")
+    ids: dict[str, dict[UUID, Any]] = {name: {} for name in names}
     for owner in (run_id, other):
         step_id = validibot.step_run(owner, output={"x": 1}, error="step error")
         ids["step"][owner] = step_id
@@ -116,9 +117,11 @@ def test_every_output_goes_and_what_is_promised_to_stay_stays(validibot: Validib
             schema.callback_receipts,
             callback_id=str(owner),
             result_uri="file:///x",
+            last_error="about alice",
             validation_run_id=owner,
             execution_attempt_id=ids["attempt"][owner],
         ).id
+        ids["continuation"][owner] = validibot.continuation(owner, ids["receipt"][owner])
         for older in (False, True):
             root = "public" if older else "private"
             prefix = validibot.bundle(owner, older=older).relative_to(validibot.root / root)
@@ -154,7 +157,12 @@ def test_every_output_goes_and_what_is_promised_to_stay_stays(validibot: Validib
             },
         ),
         ("validations_resolvedinputtrace", ids["trace"][run_id], {"value_snapshot": None}),
-        ("validations_callbackreceipt", ids["receipt"][run_id], {"result_uri": ""}),
+        (
+            "validations_callbackreceipt",
+            ids["receipt"][run_id],
+            {"result_uri": "", "last_error": ""},
+        ),
+        ("validations_validationruncontinuation", ids["continuation"][run_id], {"last_error": ""}),
         ("validations_validationrunsummary", run_id, {"extras": {}}),
     ]
     for table, key, changes in expected:

@@ -19,6 +19,7 @@ from maintenance import schema
 from maintenance.errors import ParameterError, SchemaMismatch
 from maintenance.guard import guard
 from maintenance.settings import Settings
+from tests.support.residue import WEEK, leave_residue, touch
 from tests.support.runs import run
 from tests.support.stuck import CUTOFF, TIMEOUT, Hanging
 from tests.support.validibot import DAY, NOW, TICK, Contents, Validibot
@@ -83,6 +84,7 @@ def make_odd_mixture(validibot: Validibot) -> None:
             validibot.receipt(moment, run_id)
     outputs_of_every_kind(validibot)
     hanging_of_every_kind(validibot)
+    leave_residue(validibot)
 
 
 def hanging_of_every_kind(validibot: Validibot) -> None:
@@ -178,6 +180,9 @@ def test_2_1_a_future_cutoff_is_a_forecast_in_a_dry_run(
     hanging = Hanging(validibot)
     for started in (future - TIMEOUT - TICK, future - TIMEOUT):
         hanging.run(started_at=started)
+    for written in (future - WEEK - TICK, future - WEEK):
+        run_id = uuid4()
+        touch(validibot.file(f"runs/{validibot.org_id}/{run_id}/input.json"), written)
     before = validibot.snapshot()
     assert run(flow, as_of=future, dry_run=True).selected == 1
     assert validibot.snapshot() == before
@@ -375,8 +380,9 @@ def test_2_11_a_database_that_is_not_understood_is_left_alone(
 def test_2_12_modified_moves_only_where_the_specification_says(validibot: Validibot) -> None:
     odd_mixture(validibot)
     before = validibot.snapshot()
+    stamped = validibot.purged()
     run(purge_expired_submissions, as_of=NOW)
-    purged = validibot.purged()
+    purged = validibot.purged() - stamped
     moved: dict[str, set[Any]] = {}
     for table in schema.metadata.sorted_tables:
         if "modified" not in table.c:

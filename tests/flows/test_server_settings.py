@@ -1,6 +1,7 @@
 """The settings of the server, the database and the role do not matter (SPEC 10.8)."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,8 +14,10 @@ from flows.jobs import JOBS
 from maintenance import settings as settings_module
 from maintenance.access import ACCESS
 from maintenance.database import dispose_engines
+from maintenance.errors import DatabaseError
 from maintenance.report import StopReason
 from maintenance.settings import Settings
+from maintenance.transient import is_transient
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
 from tests.support.work import work_for_every_job
@@ -105,3 +108,60 @@ def test_10_8_options_of_the_client_library_do_not_matter(
     validibot.session(NOW - DAY)
     report = run(JOBS["clear-sessions"].flow, as_of=NOW)
     assert (report.done, report.stopped_because) == (1, StopReason.DRAINED)
+
+
+@pytest.fixture
+def service(
+    environment: Settings, validibot: Validibot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service of the client library that names another database, and odd settings."""
+    validibot.session(NOW - DAY)
+    file = tmp_path / "pg_service.conf"
+    file.write_text("[other]\ndbname=nowhere\noptions=-c DateStyle=German\nconnect_timeout=1\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    monkeypatch.setenv("PGSERVICE", "other")
+
+
+def test_10_8_a_service_of_the_client_library_does_not_matter(service: None) -> None:
+    assert run(JOBS["clear-sessions"].flow, as_of=NOW).done == 1
+
+
+def test_10_8_a_service_that_does_not_exist_is_one_clear_error(
+    service: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSERVICE", "absent")
+    with pytest.raises(DatabaseError, match='definition of service "absent" not found') as caught:
+        run(JOBS["clear-sessions"].flow, as_of=NOW)
+    assert not is_transient(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["read-only", "read-write", "standby", "prefer-standby"])
+def test_10_8_the_kind_of_session_in_the_environment_does_not_matter(
+    kind: str, environment: Settings, validibot: Validibot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", kind)
+    validibot.session(NOW - DAY)
+    assert run(JOBS["clear-sessions"].flow, as_of=NOW).done == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "works"), [("read-write", True), ("primary", True), ("read-only", False)]
+)
+def test_10_8_the_kind_of_session_in_the_address_does_not_change_a_result(
+    kind: str,
+    works: bool,
+    environment: Settings,
+    validibot: Validibot,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = environment.url.update_query_dict({"target_session_attrs": kind})
+    monkeypatch.setenv("DATABASE_URL", address(url))
+    settings_module.settings.cache_clear()
+    dispose_engines()
+    validibot.session(NOW - DAY)
+    if works:
+        assert run(JOBS["clear-sessions"].flow, as_of=NOW).done == 1
+        return
+    with pytest.raises(DatabaseError, match="session is not read-only") as caught:
+        run(JOBS["clear-sessions"].flow, as_of=NOW)
+    assert not is_transient(caught.value)

@@ -8,9 +8,9 @@ from sqlalchemy import URL, Engine, create_engine, text
 
 from demo.embedded import EmbeddedServer
 from flows.jobs import JOBS
-from maintenance import schema
 from maintenance.access import ACCESS
 from maintenance.report import StopReason
+from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER
 from tests.support.markers import identify
 from tests.support.runs import run
@@ -35,7 +35,7 @@ def template_database(server: EmbeddedServer) -> str:
     engine = create_engine(
         server.url(name).set(drivername=DRIVER), connect_args={"client_encoding": "UTF8"}
     )
-    schema.metadata.create_all(engine)
+    create_tables(engine)
     identify(engine)
     engine.dispose()
     return name

@@ -176,11 +176,35 @@ def test_10_5_other_than_a_plain_table_is_refused_by_name(
         (
             cleanup_callback_receipts,
             (
-                "CREATE TABLE validations_validationruncontinuation"
+                "CREATE TABLE validations_delivery"
                 " (callback_receipt_id uuid REFERENCES validations_callbackreceipt"
                 " DEFERRABLE INITIALLY DEFERRED)"
             ),
-            "table validations_validationruncontinuation refers by (callback_receipt_id)",
+            "table validations_delivery refers by (callback_receipt_id)",
+        ),
+        (
+            clear_sessions,
+            "ALTER TABLE django_session ADD owner bigint NOT NULL",
+            (
+                "column django_session.owner is NOT NULL without a default and unknown to the job,"
+                " which deletes rows there"
+            ),
+        ),
+        (
+            purge_expired_outputs,
+            "ALTER TABLE validations_validationrun ADD summary text NOT NULL",
+            (
+                "column validations_validationrun.summary is NOT NULL without a default and unknown"
+                " to the job, which changes rows there"
+            ),
+        ),
+        (
+            purge_expired_outputs,
+            "ALTER TABLE validations_validationrun ADD parent bigint REFERENCES users_user",
+            (
+                "table validations_validationrun, which the job writes, refers by (parent) to"
+                " users_user, and the job does not know this foreign key"
+            ),
         ),
     ],
 )

@@ -134,7 +134,7 @@ Files deleted: 12 (2.0 KiB)
 
 ## Failures
 
-- `submission 1`: disk full
+- `submission 1`: disk full (correct the cause; the next run of the job tries it again)
 
 ## Warnings
 
@@ -161,4 +161,4 @@ def test_a_list_that_was_cut_says_of_how_many(failed: int, cut: bool) -> None:
     failures = [Failure(item=str(n), cause="disk") for n in range(min(failed, 20))]
     markdown = to_markdown(report(selected=failed, failed=failed, failures=failures))
     assert (f"The first 20 of {failed:,}." in markdown) == cut
-    assert markdown.count(": disk\n") == min(failed, 20)
+    assert markdown.count(": disk (") == min(failed, 20)

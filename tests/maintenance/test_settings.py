@@ -18,6 +18,7 @@ SECONDS = (
     "MAINTENANCE_CONNECT_TIMEOUT_SECONDS",
     "MAINTENANCE_DOCKER_TIMEOUT_SECONDS",
 )
+MINUTES = "MAINTENANCE_CONTINUATION_MINUTES"
 ROWS = ("MAINTENANCE_BATCH_SIZE", "MAINTENANCE_DELETE_BATCH_SIZE")
 FIELDS = {
     str(field.validation_alias): name
@@ -195,6 +196,58 @@ def test_other_variables_of_validibot_are_read(monkeypatch: pytest.MonkeyPatch) 
     assert current.data_storage_backend == "s3"
 
 
+@pytest.mark.parametrize(
+    ("target", "stated", "bucket", "expected"),
+    [
+        (None, None, None, "local"),
+        (None, "s3", "files", "s3"),
+        ("gcp", None, "files", "gcs"),
+        ("gcp", "local", "files", "gcs"),
+        ("aws", None, "files", "s3"),
+        ("self_hosted", None, None, "local"),
+        ("self_hosted", "s3", "files", "s3"),
+        ("self_hosted", "local", "files", "local"),
+        ("local_docker_compose", None, None, "local"),
+    ],
+)
+def test_the_backend_follows_from_the_deployment_target_as_in_validibot(
+    monkeypatch: pytest.MonkeyPatch,
+    target: str | None,
+    stated: str | None,
+    bucket: str | None,
+    expected: str,
+) -> None:
+    given = {
+        "DEPLOYMENT_TARGET": target,
+        "DATA_STORAGE_BACKEND": stated,
+        "STORAGE_BUCKET": bucket,
+    }
+    set_ones = {name: value for name, value in given.items() if value is not None}
+    current = load(monkeypatch, DATABASE_URL=URL, **set_ones)
+    assert current.data_storage_backend == expected
+    assert current.gcs_validation_bucket == ("files" if target == "gcp" else None)
+
+
+def test_a_bucket_of_its_own_for_run_bundles_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = load(
+        monkeypatch,
+        DATABASE_URL=URL,
+        DEPLOYMENT_TARGET="gcp",
+        STORAGE_BUCKET="files",
+        GCS_VALIDATION_BUCKET="bundles",
+    )
+    assert (current.storage_bucket, current.gcs_validation_bucket) == ("files", "bundles")
+
+
+def test_a_bucket_that_is_needed_or_not_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refusal(monkeypatch, DATABASE_URL=URL, DEPLOYMENT_TARGET="gcp")
+    assert "DEPLOYMENT_TARGET=gcp needs STORAGE_BUCKET" in message
+    message = refusal(
+        monkeypatch, DATABASE_URL=URL, DEPLOYMENT_TARGET="self_hosted", STORAGE_BUCKET="files"
+    )
+    assert "DATA_STORAGE_BACKEND: must be gcs or s3, because STORAGE_BUCKET is set" in message
+
+
 def test_an_unknown_backend_is_refused_with_what_is_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -203,7 +256,7 @@ def test_an_unknown_backend_is_refused_with_what_is_allowed(
     assert "'local', 'gcs' or 's3'" in message
 
 
-@pytest.mark.parametrize("variable", [*SECONDS, *ROWS])
+@pytest.mark.parametrize("variable", [*SECONDS, *ROWS, MINUTES])
 @pytest.mark.parametrize("value", ["-1", "many", "nan", "inf", "1e99", "1,5", "5 s"])
 def test_what_is_no_number_in_bounds_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
@@ -218,6 +271,7 @@ def test_what_is_no_number_in_bounds_is_refused_by_name(
         ("MAINTENANCE_BATCH_SIZE", ("1", "50000"), ("0", "50001")),
         ("MAINTENANCE_DELETE_BATCH_SIZE", ("1", "1000000"), ("0", "1000001")),
         ("MAINTENANCE_DELETE_PAUSE_SECONDS", ("0", "60"), ("-0.001", "60.001")),
+        (MINUTES, ("1", "43200"), ("0", "43201")),
         ("POSTGRES_PORT", ("1", "65535"), ("0", "65536")),
     ],
 )
@@ -242,7 +296,7 @@ def test_every_number_of_ours_is_tested_here() -> None:
         if isinstance(Settings.model_fields[FIELDS[name]].default, (int, float))
         or name.endswith("_SECONDS")
     }
-    assert numbers == {*SECONDS, *ROWS, "MAINTENANCE_DELETE_PAUSE_SECONDS"}
+    assert numbers == {*SECONDS, *ROWS, MINUTES, "MAINTENANCE_DELETE_PAUSE_SECONDS"}
 
 
 @pytest.mark.parametrize("variable", ["MAINTENANCE_REDACT_INPUT_TRACES", "REDACT_INPUT_TRACES"])

@@ -159,6 +159,18 @@ def test_a_terminated_backend_is_transient_and_the_engine_recovers(
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
+def test_10_8_a_plan_whose_result_type_has_changed_is_transient(
+    engine: Engine, database: Engine
+) -> None:
+    with transaction(engine) as connection:  # of a session that the pool keeps
+        connection.execute(text("PREPARE stale AS SELECT * FROM things"))
+    with database.begin() as application:
+        application.execute(text("ALTER TABLE things ALTER name TYPE text"))
+    error = failure(engine, execute("EXECUTE stale"))
+    assert type(error) is TransientDatabaseError
+    assert str(error) == "FeatureNotSupported: cached plan must not change result type"
+
+
 def test_an_idle_timeout_in_a_transaction_is_transient(engine: Engine, database: Engine) -> None:
     def idle(connection: Connection) -> None:
         pid = pid_of(connection)
@@ -214,16 +226,53 @@ def test_an_exception_raised_in_a_trigger_is_the_rows_fault_in_one_line(engine: 
     assert str(error) == "RaiseException: parts are read only"
 
 
+RAISING = "CREATE FUNCTION pg_temp.fail() RETURNS void LANGUAGE plpgsql AS $$ BEGIN {}; END $$"
+
+
+@pytest.mark.parametrize(
+    "state", ["ZZ001", "XX999", "55000", "42501", "0A000", "08006", "53300", "40001", "55P03"]
+)
+def test_whatever_state_a_function_raises_is_the_rows_fault(engine: Engine, state: str) -> None:
+    raising = RAISING.format(f"RAISE EXCEPTION 'not this one' USING ERRCODE = '{state}'")
+    error = failure(engine, execute(raising, "SELECT pg_temp.fail()"))
+    assert type(error) is RowRefused
+    assert str(error).endswith(": not this one")
+
+
+@pytest.mark.parametrize("does", ["PERFORM FROM nowhere", "EXECUTE 'VACUUM'"])
+def test_what_a_function_is_refused_is_the_rows_fault(engine: Engine, does: str) -> None:
+    error = failure(engine, execute(RAISING.format(does), "SELECT pg_temp.fail()"))
+    assert type(error) is RowRefused
+
+
+def test_a_row_that_is_too_large_for_an_index_is_the_rows_fault(engine: Engine) -> None:
+    statements = (
+        "CREATE TABLE public.wide (key text UNIQUE)",
+        "INSERT INTO wide SELECT string_agg(md5(n::text), '') FROM generate_series(1, 999) AS n",
+    )
+    error = failure(engine, execute(*statements))
+    assert type(error) is RowRefused
+    assert str(error).startswith("ProgramLimitExceeded: ")
+
+
 @pytest.mark.parametrize(
     ("statement", "cause"),
     [
         ("SELECT * FROM nowhere", 'UndefinedTable: relation "nowhere" does not exist'),
         ("SELECT nothing FROM things", 'UndefinedColumn: column "nothing" does not exist'),
         ("SELEKT 1", 'SyntaxError: syntax error at or near "SELEKT"'),
+        (
+            "SET TRANSACTION READ ONLY; DELETE FROM parts",
+            "ReadOnlySqlTransaction: cannot execute DELETE in a read-only transaction",
+        ),
+        (
+            "CREATE ROLE nobody; SET LOCAL ROLE nobody; SELECT * FROM things",
+            "InsufficientPrivilege: permission denied for table things",
+        ),
     ],
 )
 def test_a_wrong_statement_fails_at_once(engine: Engine, statement: str, cause: str) -> None:
-    error = failure(engine, execute(statement))
+    error = failure(engine, execute(*statement.split("; ")))
     assert type(error) is DatabaseError
     assert not is_transient(error)
     assert str(error) == cause

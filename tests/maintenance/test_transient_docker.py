@@ -214,7 +214,7 @@ def test_a_container_that_vanishes_between_the_stop_and_the_removal_is_gone(stat
 
 @pytest.mark.parametrize("target", [None, "gcp", "aws", "test", "SELF_HOSTED"])
 def test_without_an_engine_nothing_is_asked(target: str | None) -> None:
-    given = settings(closed_port(), DEPLOYMENT_TARGET=target)
+    given = settings(closed_port(), DEPLOYMENT_TARGET=target, STORAGE_BUCKET="files")
     with pytest.raises(EngineNotConfigured, match="DEPLOYMENT_TARGET") as caught, ExitStack() as it:
         it.enter_context(open_engine(given))
     assert not is_transient(caught.value)
@@ -239,4 +239,7 @@ def test_an_address_that_is_not_allowed_is_refused_and_not_repeated(host: str) -
 
 
 def test_without_a_container_engine_its_address_is_not_validated() -> None:
-    assert settings("ssh://h", DEPLOYMENT_TARGET="gcp").docker_host == "ssh://h"
+    assert (
+        settings("ssh://h", DEPLOYMENT_TARGET="gcp", STORAGE_BUCKET="files").docker_host
+        == "ssh://h"
+    )

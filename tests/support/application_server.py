@@ -79,6 +79,14 @@ class ApplicationServer:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    def become_standby(self) -> None:
+        """Stop it, and start it again as a standby of no primary: in recovery, for ever."""
+        self.stop(Stop.FAST)
+        signal_file = self._data / "standby.signal"
+        signal_file.touch()
+        os.chown(signal_file, self._owner.st_uid, self._owner.st_gid)
+        self.start()
+
     def answers(self) -> bool:
         """Return whether it accepts connections."""
         address = self.server.url(ADMIN_DATABASE).render_as_string(hide_password=False)

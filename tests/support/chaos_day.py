@@ -54,14 +54,15 @@ class Day:
 
     def schedule(self, server: PrefectServer) -> None:
         """Edit the schedules of all jobs, as an operator may, and let runs go in small batches."""
-        for job, deployment in deployments(server).items():
+        found = deployments(server)
+        for job, seconds in EVERY_SECONDS.items():
             rule = (
                 f"DTSTART:{self.start:%Y%m%dT%H%M%S}\n"
-                f"RRULE:FREQ=SECONDLY;INTERVAL={EVERY_SECONDS[job]};COUNT={len(self.windows(job))}"
+                f"RRULE:FREQ=SECONDLY;INTERVAL={seconds};COUNT={len(self.windows(job))}"
             )
             edit_schedule(server, job, {"schedule": {"rrule": rule, "timezone": "UTC"}})
             # The scheduler looks at once at deployments that have changed themselves.
-            path = f"/deployments/{deployment['id']}"
+            path = f"/deployments/{found[job]['id']}"
             ask(server, "PATCH", path, {"parameters": {"batch_size": 2}})
 
 

@@ -7,9 +7,10 @@ over HTTP.
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -32,6 +33,7 @@ class Generation:
     content: str
     live: bool = True
     hold: bool = False
+    updated: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def resource(self) -> dict[str, Any]:
         """It, as the API shows it."""
@@ -40,6 +42,7 @@ class Generation:
         return {"kind": "storage#object", "name": self.name, "generation": str(self.number)} | {
             "size": size,
             "temporaryHold": self.hold,
+            "updated": f"{self.updated:%Y-%m-%dT%H:%M:%S.%fZ}",
             "md5Hash": b64encode(digest).decode(),
         }
 
@@ -111,6 +114,8 @@ class GcsServer:
                 ),
                 key=lambda one: (one.name.encode(), one.number),
             )
+        if delimiter := query.get("delimiter"):
+            return self._folders(found, query.get("prefix", ""), delimiter, query)
         if after := query.get("pageToken"):
             number, _, name = after.partition(":")
             found = [
@@ -124,6 +129,25 @@ class GcsServer:
             listing["items"] = [one.resource() for one in page]
         if len(found) > len(page):
             listing["nextPageToken"] = f"{page[-1].number}:{page[-1].name}"
+        return Answer(200, json.dumps(listing).encode())
+
+    def _folders(
+        self, found: Sequence[Generation], prefix: str, delimiter: str, query: dict[str, str]
+    ) -> Answer:
+        """Answer a listing with a delimiter, a page of which holds as many folders as are asked."""
+        below = [one.name.removeprefix(prefix) for one in found]
+        names = sorted({name.partition(delimiter)[0] for name in below if delimiter in name})
+        names = [name for name in names if name > query.get("pageToken", "")]
+        page = names[: int(query.get("maxResults", PAGE))]
+        listing: dict[str, Any] = {"kind": "storage#objects"}
+        listing["items"] = [
+            one.resource()
+            for one, name in zip(found, below, strict=True)
+            if delimiter not in name and "pageToken" not in query
+        ]
+        listing["prefixes"] = [f"{prefix}{name}{delimiter}" for name in page]
+        if len(names) > len(page):
+            listing["nextPageToken"] = page[-1]
         return Answer(200, json.dumps(listing).encode())
 
     def delete(self, bucket: str, name: str, query: dict[str, str]) -> Answer:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import Flow, task
+from prefect import Flow, Task, task
 from prefect.client.schemas.objects import State
 from prefect.context import SettingsContext, SyncClientContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -62,8 +62,13 @@ def offline() -> Iterator[None]:
 
 
 def run(flow: Flow[..., Any], **parameters: Any) -> Report:
-    """Run a flow and return its report, that of an unfinished one too."""
+    """Run a flow and return its report, that of an unfinished one too.
+
+    It is no dry run unless the parameters say so, whatever the flow's default is.
+    """
     with offline():
+        if "dry_run" in flow.parameters.properties:
+            parameters = {"dry_run": False, **parameters}
         outcome = flow.fn(**flow.validate_parameters(parameters))
     data = outcome.data if isinstance(outcome, State) else outcome
     if isinstance(data, UnfinishedRun):
@@ -72,11 +77,19 @@ def run(flow: Flow[..., Any], **parameters: Any) -> Report:
     return data
 
 
-def attempts_of(error: Exception) -> int:
-    """How often a task that always fails with this error is tried, with the options of all."""
-    tried: list[int] = []
+def attempts_of(error: Exception, like: Task[..., Any] | None = None) -> int:
+    """How often a task that always fails with this error is tried, with the options of all.
 
-    @task(**{**TASK_OPTIONS, "retry_delay_seconds": 0, "retry_jitter_factor": None})
+    Args:
+        error: the error.
+        like: a task that is retried in the same cases; None for those of most tasks.
+    """
+    tried: list[int] = []
+    options = {**TASK_OPTIONS, "retry_delay_seconds": 0, "retry_jitter_factor": None}
+    if like is not None:
+        options["retry_condition_fn"] = like.retry_condition_fn
+
+    @task(**options)
     def failing() -> None:
         tried.append(1)
         raise error

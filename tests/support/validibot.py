@@ -4,7 +4,7 @@ import random
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.sql.dml import ReturningInsert
 
 from maintenance import schema
+from maintenance.schema.base import NEWEST, Version
+from maintenance.schema.versions import exists_in, live_version
 from maintenance.storage.marker import MARKER
 
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
@@ -80,22 +82,31 @@ GO_ON = (
 )
 
 
+def columns_of(table: Table, version: Version) -> list[Column[Any]]:
+    """Return the columns that a version has; none when it has no such table."""
+    return [column for column in table.columns if exists_in(version, table.name, column.name)]
+
+
 @cache
-def insert_into(table: Table) -> ReturningInsert[Any]:
+def insert_into(table: Table, version: Version = NEWEST) -> ReturningInsert[Any]:
     """Return the statement that inserts a row and returns it, made once: tests insert thousands."""
-    return table.insert().returning(*table.columns)
+    return table.insert().returning(*columns_of(table, version))
 
 
 @cache
-def all_of(table: Table) -> Select[Any]:
+def all_of(table: Table, version: Version = NEWEST) -> Select[Any]:
     """Return the statement that reads a table."""
-    return select(table)
+    return select(*columns_of(table, version))
 
 
-def rows_of(table: Table, connection: Connection) -> dict[Any, dict[str, Any]]:
+def rows_of(
+    table: Table, connection: Connection, version: Version = NEWEST
+) -> dict[Any, dict[str, Any]]:
     """Return all rows of a table by primary key."""
+    if not exists_in(version, table.name):
+        return {}
     key = next(iter(table.primary_key.columns)).name
-    found = connection.execute(all_of(table)).mappings().all()
+    found = connection.execute(all_of(table, version)).mappings().all()
     return {row[key]: dict(row) for row in found}
 
 
@@ -125,15 +136,21 @@ class Validibot:
             for number in (1, 2, 3)
         ]
 
+    @cached_property
+    def version(self) -> Version:
+        """The version of its tables."""
+        with self.engine.connect() as connection:
+            return live_version(connection)
+
     def insert(self, table: Table, **values: Any) -> Row[Any]:
         """Insert one row, with blanks for the columns that are not given."""
         full = {
             column.name: blank(column)
-            for column in table.columns
+            for column in columns_of(table, self.version)
             if not column.nullable and column.identity is None
         } | values
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            return connection.execute(insert_into(table), full).one()
+            return connection.execute(insert_into(table, self.version), full).one()
 
     def submission(self, **values: Any) -> uuid.UUID:
         """A submission, inline and expired a day before NOW unless the values say otherwise."""
@@ -267,6 +284,22 @@ class Validibot:
         identifier: uuid.UUID = self.insert(schema.callback_receipts, **{**row, **values}).id
         return identifier
 
+    def continuation(
+        self, run_id: uuid.UUID, receipt_id: uuid.UUID | None = None, **values: Any
+    ) -> uuid.UUID:
+        """A continuation of a run; its step is one of another run unless the values say so."""
+        step = values.pop("completed_step_run_id", None) or self.step_run(self.run(None))
+        row = {
+            "created": NOW - DAY,
+            "state": "COMPLETED",
+            "validation_run_id": run_id,
+            "completed_step_run_id": step,
+            "callback_receipt_id": receipt_id,
+            "last_error": "about alice",
+        }
+        identifier: uuid.UUID = self.insert(schema.continuations, **{**row, **values}).id
+        return identifier
+
     def file(self, key: str, content: str = "secret", *, root: str = "private") -> Path:
         """A file in the storage."""
         path = self.root / root / key
@@ -283,7 +316,7 @@ class Validibot:
     def rows(self, table: Table) -> dict[Any, dict[str, Any]]:
         """All rows of a table by primary key."""
         with self.engine.connect() as connection:
-            return rows_of(table, connection)
+            return rows_of(table, connection, self.version)
 
     def row(self, table: Table, key: Any) -> dict[str, Any]:
         """One row by its primary key."""
@@ -331,6 +364,7 @@ class Validibot:
         """The whole database and storage, to compare before and after."""
         with self.engine.connect() as connection:
             tables = {
-                table.name: rows_of(table, connection) for table in schema.metadata.sorted_tables
+                table.name: rows_of(table, connection, self.version)
+                for table in schema.metadata.sorted_tables
             }
         return {**tables, "files": self.files()}

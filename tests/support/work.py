@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 from maintenance import schema
+from maintenance.continuations import present_in
+from tests.support.residue import leave_residue
 from tests.support.stuck import Hanging
 from tests.support.validibot import DAY, NOW, TICK, Validibot
 
@@ -42,7 +44,22 @@ def work_for_every_job(validibot: Validibot) -> None:
     kept = validibot.submission(retention_policy="DO_NOT_STORE", expires_at=None)
     for submission in (None, kept, validibot.submission(expires_at=None)):
         hanging.tried(hanging.run(submission))
+    leave_residue(validibot)
     for age in (DAY, TICK, timedelta(0)):
         validibot.session(NOW - age)
         validibot.idempotency_key(NOW - age)
-        validibot.receipt(NOW - 30 * DAY - age, run_id)
+        receipt = validibot.receipt(NOW - 30 * DAY - age, run_id)
+        if present_in(validibot.version):
+            validibot.continuation(run_id, receipt)
+    if present_in(validibot.version):
+        _waiting(validibot, hanging)
+
+
+def _waiting(validibot: Validibot, hanging: Hanging) -> None:
+    """Add a run that waits for its next step, and outputs with the errors of callbacks."""
+    waiting = hanging.run()
+    hanging.tried(waiting)
+    validibot.continuation(waiting, state="PENDING")
+    ended = validibot.run(None, output_retention_policy="STORE_7_DAYS", output_expires_at=NOW - DAY)
+    receipt = validibot.receipt(NOW - DAY, ended, last_error="about alice", result_uri="file:///r")
+    validibot.continuation(ended, receipt)

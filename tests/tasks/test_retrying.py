@@ -3,13 +3,13 @@
 import pytest
 from prefect import Task
 
-from maintenance.errors import TransientDatabaseError
+from maintenance.errors import StatementTimeout, TransientDatabaseError
 from tasks.expiry.expired_rows import count_expired, delete_expired, preview_expired
 from tasks.preflight import choose_run_cutoff
 from tasks.purge.outputs import purge_outputs, repair_output_deadlines
 from tasks.purge.queued_submissions import discover_unqueued, purge_queued
 from tasks.purge.submissions import purge_submissions, repair_overdue, repair_undated
-from tasks.retrying import BACKOFF, SHORT_BACKOFF, TASK_OPTIONS, only_transient
+from tasks.retrying import BACKOFF, SHORT_BACKOFF, TASK_OPTIONS, no_time_out, only_transient
 from tests.support.runs import attempts_of
 
 TASKS = (
@@ -20,7 +20,6 @@ TASKS = (
     repair_output_deadlines,
     delete_expired,
     preview_expired,
-    count_expired,
     choose_run_cutoff,
 )
 
@@ -35,6 +34,13 @@ def test_each_delay_is_twice_the_one_before() -> None:
 def test_tasks_have_three_retries(task: Task[..., object]) -> None:
     assert (task.retries, task.retry_delay_seconds) == (3, BACKOFF)
     assert task.retry_condition_fn is only_transient
+
+
+def test_counts_are_retried_but_for_a_time_out() -> None:
+    assert (count_expired.retries, count_expired.retry_delay_seconds) == (3, BACKOFF)
+    assert count_expired.retry_condition_fn is no_time_out
+    assert attempts_of(StatementTimeout("slow"), count_expired) == 1
+    assert attempts_of(TransientDatabaseError("away"), count_expired) == 4
 
 
 @pytest.mark.parametrize("task", [discover_unqueued, purge_queued], ids=lambda task: str(task.name))

@@ -26,6 +26,7 @@ SECOND_WINDOWS = {
     "cleanup-idempotency-keys": DAY + 3 * HOUR,
     "cleanup-callback-receipts": 12 * DAY + 4 * HOUR,
     "clear-sessions": DAY + 2 * HOUR,
+    "reclaim-residue": 12 * DAY + 5 * HOUR,
 }
 """From midnight before T0 to the second window of each job's default schedule."""
 HOURLY = "0 * * * *"

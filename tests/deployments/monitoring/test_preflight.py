@@ -23,9 +23,10 @@ from tests.support.prefect_server import ask, automations, deployments, edit_sch
 
 OF_SERVER = ["Prefect server", "server's login", "work pool", "worker", "crash rescue"]
 NAMES = [
-    *("settings", "database", "tables and columns", "grants", "indexes"),
+    *("settings", "database", "Validibot's version", "tables and columns", "grants", "indexes"),
+    *("continuations", "Celery Beat"),
     *("storage private", "storage public", "storage private marker", "storage public marker"),
-    *("container engine", "schedules' settings"),
+    *("restore", "container engine", "schedules' settings"),
     *OF_SERVER,
     *(f"{job}/{DEPLOYMENT}" for job in JOBS),
 ]
@@ -54,7 +55,8 @@ def test_all_is_well_and_every_line_says_so(
     assert [re.split(" {2,}", line, maxsplit=2)[:2] for line in lines] == [
         ["ok", name] for name in NAMES
     ]
-    assert re.search(r"ok +clear-sessions/default +0 2 \* \* \* UTC, next run 20", lines[-1])
+    assert re.search(r"ok +clear-sessions/default +0 2 \* \* \* UTC, next run 20", lines[-2])
+    assert re.search(r"ok +reclaim-residue/default +0 5 \* \* 0 UTC, off: runs by hand", lines[-1])
     found = check(capsys, 0)
     assert list(found) == NAMES
     assert not bad(found)

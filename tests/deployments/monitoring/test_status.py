@@ -48,10 +48,9 @@ def test_every_job_is_shown_with_its_schedule_its_runs_and_its_backlog(
     assert {name: one["schedule"] for name, one in jobs.items()} == {
         name: f"{job.schedule} UTC" for name, job in JOBS.items()
     }
-    assert {name for name, one in jobs.items() if one["paused"]} == {"purge-expired-outputs"}
-    assert {name for name, one in jobs.items() if one["next_run"] is None} == {
-        "purge-expired-outputs"
-    }
+    off = {"purge-expired-outputs", "reclaim-residue"}
+    assert {name for name, one in jobs.items() if one["paused"]} == off
+    assert {name for name, one in jobs.items() if one["next_run"] is None} == off
     clear = jobs["clear-sessions"]
     last = clear["last_run"]
     assert (last["state"], last["message"]) == ("Failed", "no luck")
@@ -62,6 +61,7 @@ def test_every_job_is_shown_with_its_schedule_its_runs_and_its_backlog(
         "clear-sessions": 2,
         "purge-expired-submissions": 1,
         "cleanup-orphaned-containers": None,
+        "reclaim-residue": None,
     }
     assert 3 * 86_400 <= clear["overdue"]["oldest_age_seconds"] < 3 * 86_400 + 600
 

@@ -133,8 +133,9 @@ def test_the_first_apply_sets_everything_up_and_the_second_changes_nothing(
     assert said.replace("Changed:", "Would change:").startswith(forecast.strip())
     for name, job in JOBS.items():
         line = line_of(said, f"{name}/{DEPLOYMENT}  ")
-        assert f"{job.schedule} UTC prefect.yaml no 20" in " ".join(line.split())
-        assert line.endswith(" UTC")
+        next_run = "yes none" if job.off_at_first else "no 20"
+        assert f"{job.schedule} UTC prefect.yaml {next_run}" in " ".join(line.split())
+        assert job.off_at_first or line.endswith(" UTC")
     assert prefect.api.has_work_pool(WORK_POOL)
     assert {
         name: [one["enabled"] for one in found] for name, found in automations(prefect).items()

@@ -65,7 +65,12 @@ def test_settings_that_are_empty_are_the_defaults(monkeypatch: pytest.MonkeyPatc
     [
         ('cron: "0 2 * * *"', 'cron: "0 25 * * *"', "Invalid cron"),
         ("slug: clear-sessions, ", "", "slug: Field required"),
-        ("slug: clear-sessions, ", "slug: clear-sessions, active: true, ", "active: Extra"),
+        (
+            "slug: clear-sessions, ",
+            "slug: clear-sessions, active: true, ",
+            "active: Input should be",
+        ),
+        ("slug: clear-sessions, ", "slug: clear-sessions, paused: true, ", "paused: Extra"),
         ("pull: []", "pull: null", "pull must be []"),
         ("collision_strategy: CANCEL_NEW", "collision_strategy: DROP", "collision_strategy"),
         ("deployments:", "deployments: [", "is not a prefect.yaml"),

@@ -2,8 +2,9 @@
 
 import json
 import subprocess
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
@@ -11,6 +12,7 @@ from prefect.settings import (
     PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
+from prefect.variables import Variable
 
 from demo.servers import PrefectServer
 from flows.clear_sessions import clear_sessions
@@ -137,3 +139,29 @@ def test_the_table_of_failures_shows_hostile_names_as_text(prefect_server: Prefe
     assert 'src="http://127.0.0.1:1' not in page
     assert 'href="http://127.0.0.1:1' not in page
     assert 'id="raw"' not in page
+
+
+def test_10_11_a_whole_table_is_searched_at_most_once_an_hour(
+    prefect_server: PrefectServer, validibot: Validibot
+) -> None:
+    job = "process-purge-retries"
+    name = "process_purge_retries_discovery"
+
+    def lacking() -> UUID:
+        return validibot.submission(retention_policy="DO_NOT_STORE", expires_at=None)
+
+    def discovered() -> int:
+        done: int = json.loads(flows(prefect_server, job).stdout)["done"]
+        return done
+
+    with temporary_settings({**settings_of(prefect_server), PREFECT_LOGGING_TO_API_ENABLED: False}):
+        Variable.unset(name)
+        lacking()
+        assert discovered() == 1
+        later = lacking()
+        assert discovered() == 0
+        noted = datetime.fromisoformat(str(Variable.get(name)))
+        Variable.set(name, (noted - timedelta(hours=1)).isoformat(), overwrite=True)
+        assert discovered() == 1
+        assert later in validibot.purged()
+        Variable.unset(name)

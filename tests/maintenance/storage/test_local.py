@@ -134,7 +134,7 @@ def test_another_name_of_a_file_stays(store: LocalStore, root: Path, outside: Pa
 def test_a_directory_in_the_place_of_a_file_is_a_failure(store: LocalStore, root: Path) -> None:
     make_files(root, ["up/folder/a.json", "up/b.json"])
     wrong, right = store.remove_files(["up/folder", "up/b.json"])
-    assert wrong == Deletion(error="folder: is a directory where a file was expected")
+    assert wrong == Deletion(error="up/folder: is a directory where a file was expected")
     assert right.error is None
     assert entries(root) == {"up/", "up/folder/", "up/folder/a.json"}
 

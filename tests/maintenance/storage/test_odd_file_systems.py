@@ -83,7 +83,7 @@ def test_what_cannot_be_looked_at_is_not_absent(
 ) -> None:
     make_files(root, ["up/a"])
     on_stat(monkeypatch)(code)
-    assert store.remove_files(["up/a"]) == [Deletion(error=f"a: {os.strerror(code)}")]
+    assert store.remove_files(["up/a"]) == [Deletion(error=f"up/a: {os.strerror(code)}")]
     with pytest.raises(StorageError, match=f"cannot be read: up/a: {os.strerror(code)}"):
         store.exist(["up/a"])
     monkeypatch.undo()

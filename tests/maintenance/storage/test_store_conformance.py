@@ -4,15 +4,17 @@ The buckets are a plain and a versioned one of each service, behind their real c
 """
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from maintenance.storage import bucket_inventory
 from maintenance.storage.layout import BUNDLE, Bundle, copied_inputs, whole_bundle
 from maintenance.storage.permit import ALWAYS
-from maintenance.storage.store import ABSENT, Deletion, Store, Tree
+from maintenance.storage.store import ABSENT, Deletion, Newest, Store, Tree
 from tests.support.gcs_server import GcsServer
 from tests.support.s3_server import S3Server
 from tests.support.stores import (
@@ -331,3 +333,30 @@ def test_a_marker_alone_goes_and_counts_as_nothing(bucket: BucketPlace, store: S
     assert bucket.held() == {"private/up/a"}
     assert store.remove_files(["up/a"], ALWAYS) == [ABSENT]
     assert bucket.held() == set()
+
+
+def test_10_12_folders_are_listed_whatever_the_length_of_a_page(
+    place: Place, opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {f"run-{number}" for number in range(7)}
+    put(place, *(f"runs/7/{name}/a/b.json" for name in names), "runs/7/file", "runs/70/x/a")
+    for page in (1, 2, 1_000):
+        monkeypatch.setattr(bucket_inventory, "PAGE", page)
+        found = list(opened("private/").folders("runs/7"))
+        assert sorted(found) == sorted(names)
+    assert sorted(opened("private/").folders("runs")) == ["7", "70"]
+    assert list(opened("private/").folders("absent")) == []
+
+
+def test_10_12_a_tree_is_as_old_as_its_newest_file(
+    place: Place, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_inventory, "PAGE", 1)
+    before = datetime.now(UTC) - timedelta(seconds=2)  # S3 tells whole seconds
+    put(place, "runs/a/1", "runs/a/deep/2", "runs/b/1")
+    first, second, absent = store.newest(["runs/a", "runs/b", "runs/c"])
+    assert absent == Newest()
+    for one in (first, second):
+        assert one.error is None
+        assert one.moment is not None
+        assert before < one.moment < datetime.now(UTC) + timedelta(seconds=2)

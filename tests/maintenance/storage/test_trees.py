@@ -76,7 +76,7 @@ def test_a_bundle_that_is_a_link_goes_as_a_link(
 
 def test_a_file_in_the_place_of_a_bundle_is_a_failure(store: LocalStore, root: Path) -> None:
     make_files(root, ["runs/1/2", "runs/1/3/a"])
-    failure = Deletion(error="2: is a file where a directory was expected")
+    failure = Deletion(error="runs/1/2: is a file where a directory was expected")
     trees = [Tree("runs/1/2"), Tree("runs/1/3")]
     done = Deletion(1, len("runs/1/3/a"))
     assert store.measure_trees(trees) == [failure, done]
@@ -125,7 +125,9 @@ def test_a_tree_nested_too_deeply_is_refused_and_the_others_go_on(
     trees = [Tree("runs/1/deep"), Tree("runs/1/flat")]
     for act in (store.measure_trees, store.remove_trees):
         deep, flat = act(trees)
-        assert deep.error == f"d: nested deeper than {MAX_DEPTH} directories"
+        assert deep.error is not None
+        assert deep.error.startswith("runs/1/deep/d/d/")
+        assert deep.error.endswith(f"/d: nested deeper than {MAX_DEPTH} directories")
         assert flat.error is None
     assert "runs/1/flat/" not in entries(root)
     assert "runs/1/deep/d/" in entries(root)
@@ -173,13 +175,13 @@ def test_a_directory_without_rights_fails_for_its_own_keys_only(root: Path) -> N
         for name in closed:
             (root / name).chmod(0o777)
     assert printed == [
-        [0, "a: Permission denied"],
+        [0, "locked/a: Permission denied"],
         [1, None],
         [0, "hidden: Permission denied"],
         [0, "hidden: Permission denied"],
-        [0, "a: Permission denied"],
-        [0, "x: Permission denied"],
-        [1, "x: Permission denied"],
+        [0, "locked/a: Permission denied"],
+        [0, "t/1/x: Permission denied"],
+        [1, "t/2/sub/x: Permission denied"],
         [1, None],
     ]
     assert files(root) == {"locked/a", "hidden/c", "t/1/x", "t/2/sub/x"}
@@ -207,7 +209,7 @@ def test_another_writer_ends_the_deletion_cleanly(store: LocalStore, root: Path)
     stop.set()
     writer.join()
     left = files(root)
-    assert first.error in (None, "2: another process keeps writing into it")
+    assert first.error in (None, "runs/1/2: another process keeps writing into it")
     assert left < written
     second = store.remove_trees([Tree("runs/1/2")])[0]
     assert (second.files, second.error) == (len(left), None)
@@ -258,4 +260,4 @@ def test_a_name_that_is_no_text_is_reported_as_text(store: LocalStore, root: Pat
     except OSError:
         pytest.skip("this file system takes text only")
     (outcome,) = store.remove_files([os.fsdecode(b"up/bad-\xff")])
-    assert outcome.error == "bad-\\xff: is a directory where a file was expected"
+    assert outcome.error == "up/bad-\\xff: is a directory where a file was expected"
