@@ -61,6 +61,13 @@ for output in pathlib.Path("/app/storage/private/runs").glob("*/*/attempts/*/out
 """What a validator's container does."""
 
 
+REDELIVERED = """
+UPDATE validations_validationruncontinuation SET state = 'COMPLETED', completed_at = now()
+WHERE state NOT IN ('COMPLETED', 'NOT_REQUIRED')
+"""
+"""What becomes of the continuations when Validibot's own command redelivers them."""
+
+
 class StandIn(Project):
     """The application, beside which the stack is started."""
 
@@ -107,6 +114,7 @@ class StandIn(Project):
             user=f"{VALIDATOR}:{VALIDATOR}",
             binds=[f"{STORAGE}:/app/storage"],
         )
+        self.sql(REDELIVERED)
         self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{self._password}'")
         self.sql((ROOT / "docs" / "database-role.sql").read_text())
 
