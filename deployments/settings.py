@@ -39,6 +39,12 @@ class DeploymentSettings(BaseSettings):
     """The time zone of the schedules; prefect.yaml refers to the same variable."""
     image: str = Field("validibot-maintenance:0.1.0", validation_alias="MAINTENANCE_IMAGE")
     """The image that docker and kubernetes work pools start."""
+    storage_volume: str = Field(
+        "validibot_validibot_storage", validation_alias="VALIDIBOT_STORAGE_VOLUME"
+    )
+    """The volume with Validibot's files, for the runs of a docker work pool."""
+    network: str = Field("validibot_validibot", validation_alias="VALIDIBOT_NETWORK")
+    """The network of Validibot's database, for the same runs."""
 
 
 def load_deployment_settings() -> DeploymentSettings:

@@ -13,11 +13,13 @@ from itertools import islice
 from pathlib import Path
 
 from maintenance.checks.finding import Check, Finding, error, not_checked, ok, warning
+from maintenance.checks.rights import rights_check
 from maintenance.database import engine_for
 from maintenance.errors import DatabaseError, StorageError
 from maintenance.settings import Settings
 from maintenance.storage.adoption import ACTION, ADOPT, Adoption, examine_roots
 from maintenance.storage.local_root import open_root
+from maintenance.storage.probe import PREFIX
 from maintenance.storage.roots import BUNDLES, PRIVATE, PUBLIC, open_roots
 
 JOB = "check storage"
@@ -37,10 +39,16 @@ def storage_checks(settings: Settings) -> list[Check]:
     markers = Check(tuple(map(_marker, names)), lambda: check_markers(settings, names))
     if settings.data_storage_backend != "local":
         return [Check((BUCKETS,), lambda: [_buckets(settings)]), markers]
-    private, public = settings.private_root, settings.public_root
-    checks = [_root("storage private", private), _root("storage public", public, required=False)]
-    if BUNDLES in names:
-        checks.append(_root("storage bundles", settings.bundle_root))
+    places = {
+        PRIVATE: settings.private_root,
+        PUBLIC: settings.public_root,
+        BUNDLES: settings.bundle_root,
+    }
+    checks = []
+    for one in names:
+        name, root, required = f"storage {one}", places[one], one != PUBLIC
+        checks.append(_root(name, root, required=required))
+        checks.append(rights_check(name, root, settings, required=required))
     return [*checks, markers]
 
 
@@ -91,7 +99,7 @@ def check_root(name: str, root: Path, *, required: bool = True) -> Finding:
             folders = [
                 entry.name
                 for entry in islice(entries, MAX_ENTRIES)
-                if entry.is_dir(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(PREFIX)
             ]
         _write(root, directory)
         locked = [folder for folder in folders if not _usable(directory, folder)]

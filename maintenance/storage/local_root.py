@@ -15,6 +15,7 @@ from secrets import token_hex
 from maintenance.errors import StorageError
 from maintenance.storage.directories import sync_entries
 from maintenance.storage.marker import MARKER, MAX_MARKER_BYTES
+from maintenance.storage.ownership import own_file
 
 PART = f"{MARKER}.part-"
 """What the names of unfinished markers begin with."""
@@ -22,8 +23,8 @@ ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-MARKER_MODE = 0o644
-"""Readable for all: the command that adopts a root and the worker may be different users."""
+FIRST_MODE = 0o600
+"""The mode of a marker until it has its own, whatever the umask is."""
 
 
 def open_root(root: Path, *, required: bool = True) -> int | None:
@@ -87,7 +88,7 @@ def read_marker(root: Path, held: int | None) -> bytes | None:
 
 
 def write_marker(root: Path, held: int, content: bytes) -> None:
-    """Write or replace the marker of a root, durably.
+    """Write or replace the marker of a root, durably, with the owner of the root.
 
     Raises:
         StorageError: that failed; an older marker is unchanged then.
@@ -95,9 +96,10 @@ def write_marker(root: Path, held: int, content: bytes) -> None:
     temporary = f"{PART}{token_hex(4)}"
     try:
         _clean(held)
-        descriptor = os.open(temporary, WRITING, MARKER_MODE, dir_fd=held)
+        descriptor = os.open(temporary, WRITING, FIRST_MODE, dir_fd=held)
         try:
-            os.fchmod(descriptor, MARKER_MODE)
+            # Readable: the command that adopts a root and the worker may be different users.
+            own_file(descriptor, held, readable=True)
             os.write(descriptor, content)
             os.fsync(descriptor)
         finally:

@@ -1,7 +1,8 @@
 """Saving files in a local store: each is complete and durable before it has its name.
 
 A file is written under a temporary name in its own directory, synced, and then linked to its name,
-which fails when the name is taken. Nothing is overwritten, and no reader ever sees half a file. At
+which fails when the name is taken. Nothing is overwritten, and no reader ever sees half a file. It
+and the folders that are made for it have the owner and mode of the directory that they are in. At
 the end the directories that got new entries are synced. Several files are saved at a time, because
 a disk serves many syncs as fast as one.
 """
@@ -27,13 +28,14 @@ from maintenance.storage.directories import (
     sync_entries,
 )
 from maintenance.storage.keys import split_key
+from maintenance.storage.ownership import make_directory, own_file
 from maintenance.storage.saving import all_taken, candidates
 from maintenance.storage.store import Saved
 
 THREADS = 8
 
-FILE_MODE = 0o644
-"""The mode that Django gives to the files that it saves, whatever the umask is."""
+FIRST_MODE = 0o600
+"""The mode of a file until it has its own, whatever the umask is."""
 
 READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -109,8 +111,7 @@ class _Call:
 
     def _make(self, parts: Parts, above: int, depth: int) -> None:
         """Make a directory unless it is there; remember that the one above has a new entry."""
-        with suppress(FileExistsError):
-            os.mkdir(parts[depth], dir_fd=above)
+        make_directory(above, parts[depth])
         # Also when it was there: a crash may have left it unsynced.
         with self._lock:
             self.grown[parts[:depth]] = None
@@ -135,10 +136,10 @@ def _place(directory: int, name: str, content: bytes) -> bool:
     if held is not None:
         return held
     temporary = f"{_prefix(name)}{token_hex(4)}"
-    descriptor = os.open(temporary, WRITING, FILE_MODE, dir_fd=directory)
+    descriptor = os.open(temporary, WRITING, FIRST_MODE, dir_fd=directory)
     try:
         try:
-            os.fchmod(descriptor, FILE_MODE)
+            own_file(descriptor, directory)
             _write(descriptor, content)
             os.fsync(descriptor)
         finally:

@@ -1,18 +1,23 @@
-"""compose.yaml is built and run: up, a job through the worker, the worker killed, and down again.
+"""compose.yaml is built and run beside a stand-in for Validibot: up, jobs through the worker, the
+worker killed, down again, and the demo.
 
-No image registry is needed: see stand_ins.py and packages.py. One test, because bringing the stack
-up is what takes the time.
+No image registry is needed: see stand_ins.py and packages.py. What stands for Validibot has its
+real names, users and modes: see validibot.py. One test, because bringing the stack up is what takes
+the time.
 """
 
 import json
+import re
+import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from docker import APIClient
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 
 from deployments.names import DEPLOYMENT
@@ -24,15 +29,22 @@ from maintenance.containers.labels import (
     STARTED_AT,
     TIMEOUT_SECONDS,
 )
-from tests.stack import packages, stand_ins
-from tests.stack.stack import CALL_SECONDS, LOGIN, Stack, compose_command, stack_on, wait_for
+from maintenance.storage.capabilities import NUMBERS
+from maintenance.storage.probe import PREFIX
+from tests.stack import packages, stand_ins, validibot
+from tests.stack.engine import execute, run_once
+from tests.stack.guide import guides_demo
+from tests.stack.project import compose_command
+from tests.stack.stack import CALL_SECONDS, LOGIN, Stack, stack_on, wait_for
+from tests.stack.validibot import DJANGO, STORAGE, VALIDATOR, StandIn, validibot_on
 from tests.support.docker_engine import not_tested
 
 pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(590)]
 
-HEALTHY = {"database", "demo-database", "server", "worker"}
+TMP = "/tmp"  # noqa: S108 - of a container
+HEALTHY = {"database", "server", "worker"}
 RUNNING = HEALTHY | {"watch"}
-ENDED = {"upgrade", "deploy", "demo-data"}
+ENDED = {"upgrade", "deploy"}
 HEALTHY_SECONDS = 120
 RUN_SECONDS = 90
 ATTEMPTS = 3
@@ -50,13 +62,38 @@ DUE = f"""{SUBMISSIONS} (expires_at <= now() OR expires_at IS NULL) AND NOT {ACT
             WHERE run.submission_id = submission.id), submission.created) <= now()"""
 """By the rules of retention, whatever deadline is recorded."""
 PURGED = "SELECT id FROM submissions_submission WHERE content_purged_at IS NOT NULL"
+STAMPED = "SELECT id FROM validations_validationrun WHERE output_purged_at IS NOT NULL"
 LATE = "SELECT session_key FROM django_session WHERE expire_date < now()"
 LIVE = "SELECT session_key FROM django_session WHERE expire_date >= now()"
 
-FILES = """
-import json, pathlib, sys
-root = pathlib.Path("/app/storage/private")
-print(json.dumps([name for name in json.loads(sys.argv[1]) if (root / name).is_file()]))
+ROOTS, WHAT = ("private", "public"), (" rights", " marker")
+
+READ_AND_DELETE = """
+import pathlib, sys
+path = pathlib.Path("/app/storage", sys.argv[1])
+path.read_bytes()
+path.unlink()
+"""
+TREE = """
+import json, pathlib, stat
+found = {}
+for path in pathlib.Path("/app/storage").rglob("*"):
+    status = path.lstat()
+    mode = stat.S_IMODE(status.st_mode)
+    found[str(path.relative_to("/app/storage"))] = status.st_uid, status.st_gid, mode
+print(json.dumps(found))
+"""
+RIGHTS = """
+from maintenance.storage.capabilities import STATUS
+print(int(next(line for line in STATUS.open() if line.startswith("CapEff")).split()[1], 16))
+"""
+WRITING = """
+import pathlib, sys
+try:
+    pathlib.Path(sys.argv[1], "file").write_text("x")
+    print("written")
+except OSError as error:
+    print(error.strerror)
 """
 STATUS = """
 import http.client
@@ -67,9 +104,17 @@ print(answer.status, answer.read().decode())
 """
 
 
+@dataclass(frozen=True)
+class Scene:
+    """The stack of compose.yaml, up, beside the stand-in for Validibot."""
+
+    stack: Stack
+    application: StandIn
+
+
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    """The stack of compose.yaml, up, from images that were built for it."""
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """Both, from images that were built for them."""
     compose = compose_command()
     if compose is None:
         not_tested("there is no docker-compose")
@@ -80,36 +125,63 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         not_tested(f"no container engine answers: {error}")
         raise
     with closing(found) as client:
-        reason = stand_ins.why_not(client)
+        reason = stand_ins.why_not(client) or validibot.why_not(client)
         if client.containers(all=True, filters={"label": MANAGED_FILTER}):
             reason = "the container engine holds containers of a Validibot, which jobs may remove"
         if reason:
             not_tested(reason)
+        image = f"validibot-maintenance:{uuid.uuid4().hex[:8]}"
+        folder = tmp_path / "validibot"
         with (
             stand_ins.base_images(client, tmp_path) as images,
-            stack_on(client, compose, tmp_path) as stack,
+            removed_at_the_end(client, image),
+            validibot_on(client, compose, folder, image) as application,
+            stack_on(
+                client,
+                compose,
+                tmp_path,
+                image,
+                MAINTENANCE_DATABASE_URL=application.database_url,
+                VALIDIBOT_ENV_FILE=application.env_file,
+            ) as stack,
         ):
             python = stand_ins.python_image()
             images.wait_for(python)
             wheels = packages.download(client, python, tmp_path)
             with packages.serve(client, python, wheels) as address:
-                stack.compose("build", packages=address)
+                stack.compose("build", PACKAGES_ADDRESS=address)
             for name in stand_ins.STAND_INS:
                 images.wait_for(name)
+            application.start()
             stack.compose("up", "--detach", "--no-build")
-            yield stack
+            yield Scene(stack, application)
 
 
-def test_the_stack_works_and_survives_a_crash_of_its_worker(stack: Stack) -> None:
+@contextmanager
+def removed_at_the_end(client: APIClient, image: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(APIError):
+            client.remove_image(image, force=True)
+
+
+def test_the_stack_works_and_survives_a_crash_of_its_worker(scene: Scene, tmp_path: Path) -> None:
+    stack = scene.stack
     becomes_healthy(stack)
-    image_tells_nothing_and_runs_as_nobody_special(stack)
+    image_tells_nothing_and_services_have_no_more_rights_than_they_need(stack)
     server_is_published_on_the_loopback_with_a_login(stack)
     deployments_are_there(stack)
     schedules_are_paused(stack)
-    submissions_are_purged_through_the_worker(stack)
+    roots_are_adopted_and_the_check_is_green(stack)
+    check_names_each_capability_that_is_missing(stack)
+    submissions_are_purged_through_the_worker(scene)
+    outputs_of_both_users_are_purged_through_the_worker(scene)
+    evidence_belongs_to_the_application(scene)
     containers_are_removed_through_the_worker(stack)
-    killed_worker_comes_back_and_so_does_its_run(stack)
-    nothing_is_left_but_what_is_validibots(stack)
+    killed_worker_comes_back_and_so_does_its_run(scene)
+    nothing_is_left_but_what_is_validibots(scene)
+    demo_of_the_guide_gets_its_data(stack, tmp_path)
 
 
 def becomes_healthy(stack: Stack) -> None:
@@ -128,7 +200,7 @@ def becomes_healthy(stack: Stack) -> None:
     wait_for(lambda: watched in stack.logs() or None, HEALTHY_SECONDS, "the watch", stack)
 
 
-def image_tells_nothing_and_runs_as_nobody_special(stack: Stack) -> None:
+def image_tells_nothing_and_services_have_no_more_rights_than_they_need(stack: Stack) -> None:
     layers = json.dumps(stack.history())
     assert "prefect" in layers
     assert "PIP_" not in layers
@@ -138,7 +210,13 @@ def image_tells_nothing_and_runs_as_nobody_special(stack: Stack) -> None:
         assert path.endswith(".pyc")
         stack.python("server", "import os, sys; os.stat(sys.argv[1])", path)
     who = "import os; print(os.getuid(), os.getgid(), os.access(os.getcwd(), os.W_OK))"
-    assert {stack.python(name, who) for name in ("server", "worker")} == {"1000 1000 False"}
+    assert stack.python("server", who) == "1000 1000 False"
+    assert stack.python("worker", who) == "0 0 False"
+    for service, names in (("server", ()), ("watch", ()), ("worker", NUMBERS)):
+        assert int(stack.python(service, RIGHTS)) == sum(1 << NUMBERS[name] for name in names)
+    for place in ("/", "/opt/validibot-maintenance", "/var/lib/prefect", "/etc"):
+        assert stack.python("worker", WRITING, place) == "Read-only file system"
+    assert stack.python("worker", WRITING, TMP) == "written"
     secrets = "import os; print(sorted(name for name in os.environ if 'PASSWORD' in name))"
     assert stack.python("worker", secrets) == "[]"
 
@@ -156,7 +234,8 @@ def server_is_published_on_the_loopback_with_a_login(stack: Stack) -> None:
         return stack.from_host(STATUS.format(port=stack.port, method=method, path=path)).strip()
 
     assert status("GET", "/api/health") == "200 true"
-    assert status("POST", "/api/deployments/filter").startswith("401 ")
+    assert status("GET", "/api/admin/version").startswith("401 ")
+    assert status("POST", "/api/deployments/filter").startswith("403 ")  # It lacks a token, too.
     public = f'"api_url":"http://127.0.0.1:{stack.port}/api"'
     assert public in status("GET", "/ui-settings").replace(" ", "")
     assert LOGIN not in stack.logs()
@@ -180,23 +259,100 @@ def schedules_are_paused(stack: Stack) -> None:
             stack.ask("PATCH", path, {"active": False})
 
 
-def submissions_are_purged_through_the_worker(stack: Stack) -> None:
-    purged = stack.select(PURGED)
-    due, in_use = (stack.select(f"SELECT id {which}") for which in (DUE, IN_USE))
+def roots_are_adopted_and_the_check_is_green(stack: Stack) -> None:
+    before = tree(stack)
+    findings = json.loads(maintenance(stack, "check", "--json"))
+    errors = [one for one in findings["checks"] if one["level"] == "error"]
+    assert (findings["ok"], errors) == (True, [])
+    levels = {one["name"]: one["level"] for one in findings["checks"]}
+    names = [name for name in levels if name.startswith("storage ")]
+    assert {f"storage {root}{what}" for root in ROOTS for what in ("", *WHAT)} == set(names)
+    assert {levels[name] for name in names} == {"ok"}
+    assert levels["container engine"] == levels["grants"] == levels["worker"] == "ok"
+    assert tree(stack) == before
+
+
+def check_names_each_capability_that_is_missing(stack: Stack) -> None:
+    """In a container that is like the worker's, but for one capability."""
+    for missing in NUMBERS:
+        said = run_once(
+            stack.client,
+            stack.image,
+            ["python", "-m", "maintenance", "check", "--json"],
+            expected=1,
+            environment={"DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "HOME": TMP},
+            binds=[f"{STORAGE}:/app/storage"],
+            cap_drop=["ALL"],
+            cap_add=[one for one in NUMBERS if one != missing],
+            security_opt=["no-new-privileges:true"],
+        )
+        (line,) = (line for line in said.splitlines() if line.startswith('{"ok"'))
+        levels = {one["name"]: one for one in json.loads(line)["checks"]}
+        found = levels["storage private rights"]
+        assert found["level"] == "error", found
+        assert f"user 0 lacks {missing}: " in found["text"]
+        assert f"files of user {DJANGO}" in found["text"]
+    assert not [name for name in tree(stack) if PREFIX in name]
+
+
+def submissions_are_purged_through_the_worker(scene: Scene) -> None:
+    stack, select = scene.stack, scene.application.sql
+    purged = set(select(PURGED))
+    due, in_use = (set(select(f"SELECT id {which}")) for which in (DUE, IN_USE))
     gone, kept = (
-        stack.select(f"SELECT input_file {which} AND input_file <> ''") for which in (DUE, IN_USE)
+        {f"private/{key}" for key in select(f"SELECT input_file {which} AND input_file <> ''")}
+        for which in (DUE, IN_USE)
     )
     assert due
     assert in_use
     assert gone
-    assert files(stack, gone | kept) == gone | kept
+    before = tree(stack)
+    assert before.keys() >= gone | kept
+    assert {before[name] for name in gone} == {(DJANGO, DJANGO, 0o644)}
 
     run = finished(stack, "purge-expired-submissions", {})
 
-    assert stack.select(PURGED) == purged | due
-    assert stack.select(f"SELECT id {IN_USE}") == in_use
-    assert files(stack, gone | kept) == kept
+    assert set(select(PURGED)) == purged | due
+    assert set(select(f"SELECT id {IN_USE}")) == in_use
+    assert tree(stack).keys() & (gone | kept) == kept
     assert run["state"]["message"].startswith(f"{len(due):,} of {len(due):,} done")
+
+
+def outputs_of_both_users_are_purged_through_the_worker(scene: Scene) -> None:
+    stack, select = scene.stack, scene.application.sql
+    purged, before = set(select(STAMPED)), tree(stack)
+    run = finished(stack, "purge-expired-outputs", {})
+    now, after = set(select(STAMPED)) - purged, tree(stack)
+    made = {name: owner for name, owner in before.items() if bundle(name) in now}
+    # Nobody but root, or the two users together, can delete these.
+    outputs = [name for name in made if re.search("/attempts/[^/]+/output$", name)]
+    assert len(outputs) > 1
+    for name in outputs:
+        assert made[name] == (DJANGO, DJANGO, 0o1777)
+        assert made[f"{name}/outputs"] == (VALIDATOR, VALIDATOR, 0o755)
+        assert made[f"{name}/outputs/result.json"] == (VALIDATOR, VALIDATOR, 0o644)
+    assert [name for name in made if name in after] == []
+    others = [name for name in before if bundle(name) and name not in made]
+    assert [name for name in others if after.get(name) != before[name]] == []
+    assert others
+    assert run["state"]["message"].startswith(f"{len(now):,} of {len(now):,} done")
+
+
+def evidence_belongs_to_the_application(scene: Scene) -> None:
+    stack, before = scene.stack, tree(scene.stack)
+    finished(stack, "cleanup-stuck-runs", {})
+    after = tree(stack)
+    made = {name: owner for name, owner in after.items() if name not in before}
+    files = {name for name in made if name.endswith(".json")}
+    assert files
+    assert all(name.startswith("private/evidence/") for name in made)
+    for name, (user, group, mode) in made.items():
+        above = after[name.rpartition("/")[0]]
+        assert above == (DJANGO, DJANGO, 0o755)
+        assert (user, group, mode) == (DJANGO, DJANGO, 0o644 if name in files else 0o755), name
+    # The application reads its own evidence, and can delete it.
+    web = scene.application
+    web.python("web", READ_AND_DELETE, min(files), user=str(DJANGO))
 
 
 def containers_are_removed_through_the_worker(stack: Stack) -> None:
@@ -212,14 +368,15 @@ def containers_are_removed_through_the_worker(stack: Stack) -> None:
         stack.client.remove_container(other, force=True)
 
 
-def killed_worker_comes_back_and_so_does_its_run(stack: Stack) -> None:
-    late, live = stack.select(LATE), stack.select(LIVE)
+def killed_worker_comes_back_and_so_does_its_run(scene: Scene) -> None:
+    stack, select = scene.stack, scene.application.sql
+    late, live = set(select(LATE)), set(select(LIVE))
     run = stack.run(f"clear-sessions/{DEPLOYMENT}", {"batch_size": 2})
-    wait_for(lambda: stack.select(LATE) < late or None, RUN_SECONDS, "a deletion", stack)
+    wait_for(lambda: set(select(LATE)) < late or None, RUN_SECONDS, "a deletion", stack)
     worker = stack.containers()["worker"]
     # From outside, as a power cut does: an order to Docker would count as the operator's wish.
     stack.from_host(f"import os; os.kill({worker['State']['Pid']}, 9)", pid_mode="host")
-    left = stack.select(LATE)
+    left = set(select(LATE))
     assert left
 
     wait_for(
@@ -233,18 +390,62 @@ def killed_worker_comes_back_and_so_does_its_run(stack: Stack) -> None:
     states = stack.ask("GET", f"/flow_run_states/?flow_run_id={run}")
     assert [one["type"] for one in states].count("CRASHED") == 1
     assert ended["state"]["message"].startswith(f"{len(left):,} of {len(left):,} done")
-    assert stack.select(LATE) == set()
-    assert stack.select(LIVE) == live
+    assert set(select(LATE)) == set()
+    assert set(select(LIVE)) == live
     again = stack.containers()["worker"]
     assert (again["Id"], again["RestartCount"]) == (worker["Id"], 1)
 
 
-def nothing_is_left_but_what_is_validibots(stack: Stack) -> None:
+def nothing_is_left_but_what_is_validibots(scene: Scene) -> None:
+    stack, application = scene.stack, scene.application
     assert stack.left() > RUNNING
+    left = application.left()
     stack.compose("down", "--volumes")
     assert stack.left() == set()
-    assert stack.client.inspect_volume(stack.storage)
-    assert stack.client.networks(names=[stack.network])
+    assert application.left() == left
+    assert {one["State"]["Status"] for one in application.containers().values()} == {"running"}
+
+
+def demo_of_the_guide_gets_its_data(stack: Stack, directory: Path) -> None:
+    """With the settings of docs/installation.md, but other names and the image of the tests."""
+    settings: dict[str, str] = dict(guides_demo())
+    name = f"{stack.project}-demo"
+    settings |= {"VALIDIBOT_STORAGE_VOLUME": name, "VALIDIBOT_NETWORK": name}
+    del settings["COMPOSE_PROJECT_NAME"]
+    client = stack.client
+    client.create_volume(name)
+    client.create_network(name)
+    try:
+        with stack_on(client, compose_command() or [], directory, stack.image, **settings) as demo:
+            demo.compose("--profile", "demo", "up", "--detach", "--no-build", "demo-data")
+            data = wait_for(lambda: ended(demo, "demo-data"), HEALTHY_SECONDS, "the data", demo)
+            assert data["ExitCode"] == 0, demo.logs()
+    finally:
+        client.remove_network(name)
+        client.remove_volume(name)
+
+
+def ended(stack: Stack, service: str) -> dict[str, Any] | None:
+    state: dict[str, Any] = stack.containers()[service]["State"]
+    return state if state["Status"] == "exited" else None
+
+
+def maintenance(stack: Stack, *arguments: str) -> str:
+    """Run a command of this project in the worker, as an operator does."""
+    command = ["python", "-m", "maintenance", *arguments]
+    return execute(stack.client, stack.container("worker"), command)
+
+
+def tree(stack: Stack) -> dict[str, tuple[int, int, int]]:
+    """All that is in the storage: owner, group and mode."""
+    found = json.loads(stack.python("worker", TREE))
+    return {name: tuple(status) for name, status in found.items()}
+
+
+def bundle(name: str) -> str:
+    """The run to whose bundle a name belongs; empty for other names."""
+    match = re.match("(?:private|public/files)/runs/[^/]+/([^/]+)", name)
+    return match[1] if match else ""
 
 
 def finished(stack: Stack, job: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -255,8 +456,3 @@ def finished(stack: Stack, job: str, parameters: dict[str, Any]) -> dict[str, An
             assert run["state_type"] == "COMPLETED", run["state"]
             return run
     raise AssertionError(f"another run of {job} was always in the way")
-
-
-def files(stack: Stack, names: set[str]) -> set[str]:
-    """Those of the names that are files in the storage."""
-    return set(json.loads(stack.python("worker", FILES, json.dumps(sorted(names)))))

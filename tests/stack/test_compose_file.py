@@ -1,5 +1,6 @@
 """What compose.yaml, .env.example and the Dockerfile promise, without an engine."""
 
+import json
 import re
 import tomllib
 from typing import Any
@@ -13,15 +14,19 @@ from demo.servers import SERVER_SETTINGS
 from deployments.names import PREFECT_FILE
 from deployments.settings import DeploymentSettings
 from maintenance.settings import Settings
+from maintenance.storage.capabilities import NUMBERS
+from tests.stack.guide import INSTALLATION, guides_demo
 from tests.stack.stand_ins import ROOT, STAND_INS, python_image
+from tests.stack.validibot import COMPOSE_FILE, ENV_FILES, NETWORK, PROJECT, STORAGE
+from tests.stack.validibot import SERVICES as APPLICATION
 
 TEXT = (ROOT / "compose.yaml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-INSTALLATION = (ROOT / "docs" / "installation.md").read_text()
 STACK: dict[str, Any] = YAML(typ="safe").load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = STACK["services"]
 
+TMP = "/tmp"  # noqa: S108 - of a container
 ONE_SHOT = {"upgrade", "deploy", "demo-data"}
 DATABASES = {"database", "demo-database"}
 OURS = SERVICES.keys() - DATABASES
@@ -79,10 +84,54 @@ def test_every_service_is_bounded_and_unprivileged(service: str) -> None:
     assert "pid" not in one
     assert one["security_opt"] == ["no-new-privileges:true"]
     assert (one["cap_drop"] == ["ALL"]) if service in OURS else ("cap_drop" not in one)
+    assert one.get("cap_add", []) == (list(NUMBERS) if service == "worker" else [])
+    assert one.get("user") == ("0:0" if service == "worker" else None)
     assert one["logging"]["options"].keys() == {"max-size", "max-file"}
     assert one["restart"] == ("no" if service in ONE_SHOT else "unless-stopped")
     if service not in ONE_SHOT:
         assert one["mem_limit"]
+
+
+def test_the_worker_writes_only_where_it_has_to() -> None:
+    worker = SERVICES["worker"]
+    assert worker["read_only"] is True
+    assert [one.partition(":")[0] for one in worker["tmpfs"]] == [TMP]
+    assert environment("worker")["HOME"] == TMP
+    assert environment("worker")["PREFECT_HOME"].startswith(f"{TMP}/")
+
+
+def test_every_name_is_validibots_and_set_in_one_place() -> None:
+    real = YAML(typ="safe").load(COMPOSE_FILE.read_text())
+    storage, network = (
+        f"{PROJECT}_{one}" for kind in ("volumes", "networks") for one in real[kind]
+    )
+    assert (storage, network) == (STORAGE, NETWORK)
+    assert GIVEN["VALIDIBOT_STORAGE_VOLUME"] == storage
+    assert GIVEN["VALIDIBOT_NETWORK"] == network
+    assert real["services"].keys() == APPLICATION
+    assert GIVEN["VALIDIBOT_ENV_FILE"] == f"../{PROJECT}/{ENV_FILES}/.django"
+    assert f"{ENV_FILES}/.django" in real["services"]["web"]["env_file"]
+    assert STACK["volumes"]["validibot-storage"]["name"].endswith(f":-{storage}}}")
+    assert STACK["networks"]["validibot"]["name"].endswith(f":-{network}}}")
+    pool = DeploymentSettings()
+    assert (pool.storage_volume, pool.network) == (storage, network)
+    used = re.findall(r"\$\{(VALIDIBOT_\w+)", json.dumps(environment("deploy")))
+    assert used == ["VALIDIBOT_STORAGE_VOLUME", "VALIDIBOT_NETWORK"]
+
+
+def test_beside_a_default_validibot_three_values_have_to_be_filled_in() -> None:
+    empty = {name for name, value in GIVEN.items() if not value}
+    assert empty == {
+        "PREFECT_DATABASE_PASSWORD",
+        "PREFECT_AUTH_STRING",
+        "MAINTENANCE_DATABASE_URL",
+    }
+
+
+def test_an_absent_socket_is_an_error_and_not_made_a_directory() -> None:
+    (socket,) = (one for one in SERVICES["worker"]["volumes"] if "docker.sock" in str(one))
+    assert socket["type"] == "bind"
+    assert socket["source"] == f"${{DOCKER_SOCKET:-{GIVEN['DOCKER_SOCKET']}}}"
 
 
 def test_every_service_that_stays_has_a_health_check() -> None:
@@ -156,8 +205,7 @@ def test_the_build_backend_and_all_that_it_needs_is_taken_from_the_lock() -> Non
 
 
 def test_the_guide_tells_a_demo_that_is_complete() -> None:
-    (block,) = re.findall(r"with this `\.env`:\n\n```\n(.*?)```", INSTALLATION, re.DOTALL)
-    given = dict(line.split("=", maxsplit=1) for line in block.splitlines())
+    given = guides_demo()
     required = {name for name, kind, _ in USED.findall(TEXT) if kind == ":?"}
     assert required <= given.keys() <= GIVEN.keys()
     assert (ROOT / given["VALIDIBOT_ENV_FILE"]).is_file()
@@ -167,7 +215,7 @@ def test_the_guide_names_services_and_variables_that_exist() -> None:
     for service in re.findall(
         r"docker compose (?:exec|logs|run|stop) (?:-\S+ )*(\S+)", INSTALLATION
     ):
-        assert service in SERVICES
+        assert service in SERVICES.keys() | APPLICATION
     ours = r"`((?:PREFECT|VALIDIBOT|DOCKER|MAINTENANCE)_[A-Z_]+)[`=]"
     for name in re.findall(ours, INSTALLATION):
         assert name in GIVEN or name == "DOCKER_HOST", name

@@ -11,7 +11,7 @@ from typing import Any
 from prefect.workers.process import ProcessWorker
 from pydantic import AliasChoices
 
-from deployments.settings import PoolType
+from deployments.settings import DeploymentSettings, PoolType
 from deployments.worker_settings import PATIENCE
 from maintenance.settings import Settings
 
@@ -24,6 +24,20 @@ COMMAND = "python -m flows.engine"
 """Waits for the server, then starts Prefect's engine."""
 
 STORAGE_ROOT = "/app/storage"
+
+WRITABLE = {"HOME": "/tmp", "PREFECT_HOME": "/tmp/prefect"}  # noqa: S108 - of a container
+"""Where a container may write that is read-only otherwise."""
+
+CONTAINER = {
+    "user": "0:0",
+    "cap_drop": ["ALL"],
+    "cap_add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],
+    "security_opt": ["no-new-privileges:true"],
+    "read_only": True,
+    "tmpfs": {"/tmp": "size=256m,mode=1777"},  # noqa: S108 - the same
+}
+"""The user and rights of a container, as those of the worker in compose.yaml: it deletes files of
+Validibot's user and of its validators' containers."""
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -41,11 +55,11 @@ def from_worker() -> list[str]:
     return [name for name in (*names, *CREDENTIALS) if name != "STORAGE_ROOT"]
 
 
-def base_job_template(kind: PoolType, image: str) -> Template:
+def base_job_template(kind: PoolType, settings: DeploymentSettings) -> Template:
     """Return the base job template of a new work pool."""
     if kind == "process":
         return _process()
-    return _docker(image) if kind == "docker" else _kubernetes(image)
+    return _docker(settings) if kind == "docker" else _kubernetes(settings.image)
 
 
 def default_template(kind: PoolType) -> Template | None:
@@ -60,16 +74,17 @@ def _process() -> Template:
     return template
 
 
-def _docker(image: str) -> Template:
+def _docker(settings: DeploymentSettings) -> Template:
     environment = {name: _placeholder(f"${name}") for name in from_worker()}
+    environment |= {"STORAGE_ROOT": STORAGE_ROOT, **WRITABLE} | _of_runs()
     variables = {
         "name": _text("Name", None),
         "image_pull_policy": _text("Image pull policy", "IfNotPresent")
         | {"enum": ["IfNotPresent", "Always", "Never"]},
-        "env": _texts("Environment", environment | {"STORAGE_ROOT": STORAGE_ROOT} | _of_runs()),
+        "env": _texts("Environment", environment),
         "labels": _texts("Labels", {}),
-        "volumes": _list("Volumes", [f"validibot_storage:{STORAGE_ROOT}"]),
-        "networks": _list("Networks", ["validibot_default"]),
+        "volumes": _list("Volumes", [f"{settings.storage_volume}:{STORAGE_ROOT}"]),
+        "networks": _list("Networks", [settings.network]),
         "network_mode": _text("Network mode", None),
         "auto_remove": _flag("Remove the container when it has ended", default=True),
         "stream_output": _flag("Show the container's output in the worker's", default=True),
@@ -78,7 +93,7 @@ def _docker(image: str) -> Template:
     }
     return {
         "job_configuration": {name: _placeholder(name) for name in variables}
-        | {"command": COMMAND, "image": image},
+        | {"command": COMMAND, "image": settings.image, "container_create_kwargs": CONTAINER},
         "variables": {"type": "object", "properties": variables},
     }
 

@@ -37,7 +37,7 @@ def ensure_work_pool(
     pool = _read(client)
     if pool is None:
         kind = settings.work_pool_type or "process"
-        template = base_job_template(kind, settings.image)
+        template = base_job_template(kind, settings)
 
         def create() -> None:
             wanted = WorkPoolCreate(name=WORK_POOL, type=kind, base_job_template=template)
@@ -72,7 +72,7 @@ def _update(
     if kind is None:
         changes.keep(f"work pool {WORK_POOL}: type {pool.type} is not known here; left as it is")
         return
-    template = base_job_template(kind, settings.image)
+    template = base_job_template(kind, settings)
     live, applied = checksum(pool.base_job_template), last.applied.job_template
     if live == checksum(template):
         if not changes.dry_run:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -10,15 +11,21 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import temporary_settings
 from prefect.utilities.templating import apply_values
 from prefect.workers.base import BaseJobConfiguration
+from ruamel.yaml import YAML
 
 from demo.servers import PrefectServer
-from deployments.settings import PoolType
+from deployments.settings import DeploymentSettings, PoolType
 from deployments.setup.pools.templates import COMMAND, base_job_template, from_worker
 from tests.support.prefect_server import settings_of
 
+COMPOSE = Path(__file__).parents[3] / "compose.yaml"
 IMAGE = "registry.example/own:1"
-OWN = {"kubernetes": {"secret", "storage_claim"}}
-"""Variables that Prefect's own templates do not have."""
+OWN = {"kubernetes": {"secret", "storage_claim"}, "docker": {"container_create_kwargs"}}
+"""Variables that Prefect's own templates do not have, or the server's copy of them not yet."""
+
+
+def settings(**variables: Any) -> DeploymentSettings:
+    return DeploymentSettings(MAINTENANCE_IMAGE=IMAGE, **variables)
 
 
 def prefects_own(kind: str) -> dict[str, Any]:
@@ -32,10 +39,11 @@ def prefects_own(kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", get_args(PoolType))
 def test_a_template_says_only_what_its_worker_knows(kind: PoolType) -> None:
-    template, known = base_job_template(kind, IMAGE), prefects_own(kind)
-    assert template["job_configuration"].keys() <= known["job_configuration"].keys()
+    template, known = base_job_template(kind, settings()), prefects_own(kind)
+    own = OWN.get(kind, set())
+    assert template["job_configuration"].keys() - own <= known["job_configuration"].keys()
     variables = template["variables"]["properties"]
-    assert variables.keys() - OWN.get(kind, set()) <= known["variables"]["properties"].keys()
+    assert variables.keys() - own <= known["variables"]["properties"].keys()
     for name, variable in variables.items():
         expected = known["variables"]["properties"].get(name, {}).get("type")
         if expected and "type" in variable:
@@ -43,9 +51,27 @@ def test_a_template_says_only_what_its_worker_knows(kind: PoolType) -> None:
     WorkPoolCreate(name="any", type=kind, base_job_template=template)  # every variable is there
 
 
+def test_a_container_has_the_storage_the_network_and_the_rights_of_the_composed_worker() -> None:
+    worker = YAML(typ="safe").load(COMPOSE.read_text())["services"]["worker"]
+    template = base_job_template("docker", settings())
+    rights = dict(template["job_configuration"]["container_create_kwargs"])
+    variables = template["variables"]["properties"]
+    tmpfs = [f"{path}:{options}" for path, options in rights.pop("tmpfs").items()]
+    assert rights | {"tmpfs": tmpfs} == {name: worker[name] for name in (*rights, "tmpfs")}
+    assert variables["volumes"]["default"] == ["validibot_validibot_storage:/app/storage"]
+    assert variables["networks"]["default"] == ["validibot_validibot"]
+    for name in ("HOME", "PREFECT_HOME", "STORAGE_ROOT"):
+        assert variables["env"]["default"][name] == worker["environment"][name]
+
+    other = settings(VALIDIBOT_STORAGE_VOLUME="files", VALIDIBOT_NETWORK="net")
+    variables = base_job_template("docker", other)["variables"]["properties"]
+    assert variables["volumes"]["default"] == ["files:/app/storage"]
+    assert variables["networks"]["default"] == ["net"]
+
+
 @pytest.mark.parametrize("kind", get_args(PoolType))
 def test_a_run_cannot_choose_its_command_or_image(kind: PoolType) -> None:
-    template = base_job_template(kind, IMAGE)
+    template = base_job_template(kind, settings())
     chosen = {"command": "touch started", "image": "chosen:1"}
     filled = apply_values(template["job_configuration"], chosen)
     assert filled["command"] == COMMAND
@@ -56,7 +82,7 @@ def test_a_run_cannot_choose_its_command_or_image(kind: PoolType) -> None:
 
 @pytest.mark.parametrize("kind", get_args(PoolType))
 def test_runs_send_heartbeats_as_often_as_prefect_allows(kind: PoolType) -> None:
-    default = base_job_template(kind, IMAGE)["variables"]["properties"]["env"]["default"]
+    default = base_job_template(kind, settings())["variables"]["properties"]["env"]["default"]
     assert default["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
 
 
@@ -66,7 +92,7 @@ def test_no_template_holds_a_setting_of_the_applying_process(
 ) -> None:
     for name in from_worker():
         monkeypatch.setenv(name, "a-secret")
-    assert "a-secret" not in json.dumps(base_job_template(kind, IMAGE))
+    assert "a-secret" not in json.dumps(base_job_template(kind, settings()))
 
 
 @pytest.mark.slow
@@ -76,7 +102,7 @@ def test_a_container_gets_its_settings_from_the_workers_environment(
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@db/validibot")
     monkeypatch.delenv("POSTGRES_HOST", raising=False)
     with temporary_settings(settings_of(prefect_server)):
-        template = base_job_template("docker", IMAGE)
+        template = base_job_template("docker", settings())
         made = BaseJobConfiguration.from_template_and_values(template, {"env": {"MORE": "1"}})
         job: BaseJobConfiguration = asyncio.run(made)
     assert job.env["DATABASE_URL"] == "postgresql://user:secret@db/validibot"
