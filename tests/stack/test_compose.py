@@ -39,7 +39,7 @@ from tests.stack.stack import CALL_SECONDS, LOGIN, Stack, stack_on, wait_for
 from tests.stack.validibot import DJANGO, STORAGE, VALIDATOR, StandIn, validibot_on
 from tests.support.docker_engine import not_tested
 
-pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(590)]
+pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(900)]
 
 TMP = "/tmp"  # noqa: S108 - of a container
 HEALTHY = {"database", "server", "worker"}
