@@ -85,7 +85,7 @@ def test_a_missing_privilege_is_named_with_the_jobs_that_need_it(
     assert findings[GRANTS].text == (
         "the role lacks SELECT (ctid) ON core_idempotencykey, DELETE ON django_session,"
         " UPDATE (content, name) ON submissions_submission (needed by purge-expired-submissions,"
-        " process-purge-retries, cleanup-idempotency-keys, clear-sessions)"
+        " process-purge-retries, cleanup-idempotency-keys, clear-sessions, reclaim-residue)"
     )
     assert "docs/database-role.sql" in findings[GRANTS].action
 
@@ -112,7 +112,7 @@ def test_missing_columns_and_tables_are_named(environment: Settings, validibot: 
     assert findings[TABLES].text == (
         "column submissions_submission.expires_at is missing, table django_session is missing"
         " (used by purge-expired-submissions, purge-expired-outputs, process-purge-retries,"
-        " cleanup-stuck-runs, clear-sessions)"
+        " cleanup-stuck-runs, clear-sessions, reclaim-residue)"
     )
 
 

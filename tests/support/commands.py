@@ -28,7 +28,9 @@ from tests.support.command_server import ENCODING, PYTHON_PATH, ROOT, UNBUFFERED
 START = ("PREFECT_", "PYTHON")
 """What the names of variables begin with that Prefect and the interpreter read when they start."""
 
-OBEYED = {ENCODING, PYTHON_PATH, UNBUFFERED, "PREFECT_HOME", "PREFECT_API_URL"}
+LOGIN = "PREFECT_API_AUTH_STRING"
+
+OBEYED = {ENCODING, PYTHON_PATH, UNBUFFERED, "PREFECT_HOME", "PREFECT_API_URL", LOGIN}
 """The ones of them that a forked process obeys. It is not started with any other."""
 
 CERTIFICATES = "SSL_CERT_FILE"

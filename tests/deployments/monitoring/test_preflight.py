@@ -25,7 +25,8 @@ OF_SERVER = ["Prefect server", "server's login", "work pool", "worker", "crash r
 NAMES = [
     *("settings", "database", "Validibot's version", "tables and columns", "grants", "indexes"),
     *("continuations", "Celery Beat"),
-    *("storage private", "storage public", "storage private marker", "storage public marker"),
+    *("storage private", "storage private rights", "storage public", "storage public rights"),
+    *("storage private marker", "storage public marker"),
     *("restore", "container engine", "schedules' settings"),
     *OF_SERVER,
     *(f"{job}/{DEPLOYMENT}" for job in JOBS),
