@@ -176,6 +176,9 @@ def depends_on_its_end(name: str, column: str, row: dict[str, Any]) -> bool:
     return column in ("duration_ms", "output_hash") and ended is not None and ended > STARTED
 
 
+_stages = count()
+
+
 class Stage:
     """Fresh copies of a scene: database and files."""
 
@@ -188,7 +191,8 @@ class Stage:
         self.server = server
         self.base = base
         self._numbers = count()
-        self.name = f"crash_{make.__name__.lower()}"
+        # A worker process may come to this module several times.
+        self.name = f"crash_{make.__name__.lower()}_{next(_stages)}"
         for name in ("private", "public"):
             (base / "scene" / name).mkdir(parents=True)
         mark_storage(base / "scene")
