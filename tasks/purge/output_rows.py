@@ -51,6 +51,9 @@ class OutputItem:
         return [Bundle(self.org_id, self.id, frozenset())]
 
 
+RUN_OUTPUTS: Mapping[str, Any] = {"error": "", "output_hash": ""}
+"""What a run holds after the purge of its outputs."""
+
 ATTEMPT_OUTPUTS: Mapping[str, Any] = {
     "execution_bundle_uri": "",
     "input_envelope_uri": "",
@@ -104,8 +107,7 @@ def output_changes(
         runs,
         (runs.c.id == any_uuid([item.id for item in items])) & runs.c.output_purged_at.is_(None),
         stamps={
-            "error": "",
-            "output_hash": "",
+            **RUN_OUTPUTS,
             "output_purged_at": now,
             "output_expires_at": null(),
             "modified": now,

@@ -149,6 +149,37 @@ def output_uris(connection: Connection, run_ids: Sequence[UUID]) -> dict[UUID, s
     return found
 
 
+def input_changes(
+    run_ids: ColumnElement[Any], step_ids: ColumnElement[Any], *, redact_traces: bool
+) -> Changes:
+    """Return the changes that clear the inputs which rows of runs and steps repeat.
+
+    Args:
+        run_ids: an array of runs.
+        step_ids: an array of step runs.
+        redact_traces: whether the values of input traces go, too.
+    """
+    changes: Changes = [
+        RowUpdate(runs, runs.c.id == run_ids, RUN_INPUTS),
+        RowUpdate(step_runs, step_runs.c.id == step_ids, STEP_INPUTS),
+        RowUpdate(attempts, attempts.c.step_run_id == step_ids, ATTEMPT_INPUTS),
+    ]
+    if redact_traces:
+        scope: ColumnElement[bool] = input_traces.c.step_run_id == step_ids
+        changes.append(RowUpdate(input_traces, scope, {"value_snapshot": null()}))
+    return changes
+
+
+def port_stamp(port_ids: ColumnElement[Any]) -> RowUpdate:
+    """Return the change that stamps port files whose bytes are gone, unless they are stamped."""
+    now = func.statement_timestamp()
+    return RowUpdate(
+        input_files,
+        (input_files.c.id == port_ids) & input_files.c.file_purged_at.is_(None),
+        stamps={**PORT_FILE, "file_purged_at": now, "modified": now},
+    )
+
+
 def purge_changes(items: Sequence[SubmissionItem], *, redact_traces: bool) -> Changes:
     """Return the row changes that purge these submissions, their bytes being gone.
 
@@ -161,20 +192,9 @@ def purge_changes(items: Sequence[SubmissionItem], *, redact_traces: bool) -> Ch
     now = func.statement_timestamp()
     # Arrays of keys, not subqueries: the plan is an index scan even when statistics are stale.
     step_ids = any_bigint([step for item in items for step in item.step_ids])
-    changes: Changes = [
-        RowUpdate(runs, runs.c.id == run_ids, RUN_INPUTS),
-        RowUpdate(step_runs, step_runs.c.id == step_ids, STEP_INPUTS),
-        RowUpdate(attempts, attempts.c.step_run_id == step_ids, ATTEMPT_INPUTS),
-    ]
-    if redact_traces:
-        scope: ColumnElement[bool] = input_traces.c.step_run_id == step_ids
-        changes.append(RowUpdate(input_traces, scope, {"value_snapshot": null()}))
-    changes += [
-        RowUpdate(
-            input_files,
-            (input_files.c.id == port_ids) & input_files.c.file_purged_at.is_(None),
-            stamps={**PORT_FILE, "file_purged_at": now, "modified": now},
-        ),
+    return [
+        *input_changes(run_ids, step_ids, redact_traces=redact_traces),
+        port_stamp(port_ids),
         RowDeletion(purge_retries, purge_retries.c.submission_id == ids),
         RowUpdate(
             submissions,
@@ -191,4 +211,3 @@ def purge_changes(items: Sequence[SubmissionItem], *, redact_traces: bool) -> Ch
             },
         ),
     ]
-    return changes

@@ -69,8 +69,7 @@ def reclaim_run_rows(
         DatabaseError: the first batch of the slice failed.
         StorageError: the storage as a whole cannot be used, or is not the application's.
     """
-    with open_purge(options, dry_run=options.dry_run) as purge:
-        return _reclaim(purge, _runs(purge, cutoff.as_of), cursor, share, options)
+    return _reclaim(_runs, cutoff, cursor, share, options)
 
 
 @task(name="reclaim rows of submissions", **TASK_OPTIONS)
@@ -83,8 +82,7 @@ def reclaim_submission_rows(
         DatabaseError: the first batch of the slice failed.
         StorageError: the storage as a whole cannot be used, or is not the application's.
     """
-    with open_purge(options, dry_run=options.dry_run) as purge:
-        return _reclaim(purge, _submissions(purge, cutoff.as_of), cursor, share, options)
+    return _reclaim(_submissions, cutoff, cursor, share, options)
 
 
 def _runs(purge: Purge, as_of: datetime) -> StampedRows[RunItem]:
@@ -124,15 +122,17 @@ def _submissions(purge: Purge, as_of: datetime) -> StampedRows[Any]:
 
 
 def _reclaim(
-    purge: Purge,
-    rows: StampedRows[T],
+    rows_of: Callable[[Purge, datetime], StampedRows[T]],
+    cutoff: Cutoff,
     cursor: StampedCursor | None,
     share: SliceBudget,
     options: ResidueOptions,
 ) -> Slice[StampedCursor]:
-    act = partial(_act, purge, rows, dry_run=options.dry_run)
-    one_batch = by_stamped(purge.engine, rows.steps.key, rows.stamped, act)
-    return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
+    with open_purge(options, dry_run=options.dry_run) as purge:
+        rows = rows_of(purge, cutoff.as_of)
+        act = partial(_act, purge, rows, dry_run=options.dry_run)
+        one_batch = by_stamped(purge.engine, rows.steps.key, rows.stamped, act)
+        return work_slice(one_batch, cursor, share, page_sizer(options.batch_size))
 
 
 def _act(purge: Purge, rows: StampedRows[T], ids: Sequence[UUID], *, dry_run: bool) -> BatchResult:

@@ -27,7 +27,7 @@ from tasks.batching.arrays import any_uuid
 from tasks.batching.row_changes import Changes, RowUpdate, apply_changes, count_changes
 from tasks.purge.files import delete_named_files, measure_named_files
 from tasks.purge.options import Purge
-from tasks.purge.output_rows import OutputItem, read_outputs, related_changes
+from tasks.purge.output_rows import RUN_OUTPUTS, OutputItem, read_outputs, related_changes
 
 BY_STEP = {table: table.c.step_run_id for table in (attempts, input_traces)}
 BY_RUN = {
@@ -91,7 +91,7 @@ def owners_of(connection: Connection, changes: Changes, owners: dict[int, UUID])
 def run_changes(items: Sequence[OutputItem], *, redact_traces: bool, version: Version) -> Changes:
     """Return the changes that clear what the rows of purged runs hold; `modified` stays."""
     ids = any_uuid([item.id for item in items])
-    own = RowUpdate(runs, runs.c.id == ids, {"error": "", "output_hash": ""})
+    own = RowUpdate(runs, runs.c.id == ids, RUN_OUTPUTS)
     return [*related_changes(items, redact_traces=redact_traces, version=version), own]
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, func, null, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, func, select
 
 from maintenance.report import BatchResult
 from maintenance.schema import (
@@ -41,9 +41,9 @@ from tasks.purge.output_rows import ATTEMPT_OUTPUTS
 from tasks.purge.submission_rows import (
     ATTEMPT_INPUTS,
     PORT_FILE,
-    RUN_INPUTS,
-    STEP_INPUTS,
     SubmissionItem,
+    input_changes,
+    port_stamp,
     read_related,
 )
 from tasks.residue.run_rows import stamped_runs
@@ -145,22 +145,10 @@ def submission_changes(items: Sequence[PurgedSubmission], *, redact_traces: bool
     new_ports = any_bigint([port for item in items for port in item.port_ids])
     named_ports = any_bigint([port for item in items for port in item.named_ids])
     now = func.statement_timestamp()
-    unstamped = input_files.c.file_purged_at.is_(None)
-    changes: Changes = [
-        RowUpdate(runs, runs.c.id == run_ids, RUN_INPUTS),
-        RowUpdate(step_runs, step_runs.c.id == others, STEP_INPUTS),
-        RowUpdate(attempts, attempts.c.step_run_id == others, ATTEMPT_INPUTS),
+    return [
+        *input_changes(run_ids, others, redact_traces=redact_traces),
         RowUpdate(attempts, attempts.c.step_run_id == purged, ONLY_INPUTS),
-    ]
-    if redact_traces:
-        scope: ColumnElement[bool] = input_traces.c.step_run_id == others
-        changes.append(RowUpdate(input_traces, scope, {"value_snapshot": null()}))
-    changes += [
-        RowUpdate(
-            input_files,
-            (input_files.c.id == new_ports) & unstamped,
-            stamps={**PORT_FILE, "file_purged_at": now, "modified": now},
-        ),
+        port_stamp(new_ports),
         RowUpdate(
             input_files,
             (input_files.c.id == named_ports) & (input_files.c.input_file != ""),
@@ -173,7 +161,6 @@ def submission_changes(items: Sequence[PurgedSubmission], *, redact_traces: bool
             stamps={"input_file": "", "modified": now},
         ),
     ]
-    return changes
 
 
 def clear_submissions(
