@@ -47,6 +47,9 @@ IDENTITY = text(
     " FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c"
 )
 
+Stamps = Mapping[UUID, datetime | None]
+"""The stamps of rows by their keys; None for a row that is not stamped."""
+
 LOCK = text("SELECT pg_advisory_xact_lock(hashtext('validibot-maintenance'), hashtext('marker'))")
 
 
@@ -121,11 +124,12 @@ def look_back(engine: Engine, private: Root) -> Look:
     try:
         with transaction(engine, read_only=True) as connection:
             server = _server(connection)
-            problem = _setback(connection, memory, server)
-            gone = any(
-                found and not _stamps(connection, kind, list(found))
+            live = {
+                kind: _stamps(connection, kind, list(found))
                 for kind, found in memory.stamps.items()
-            )
+            }
+            problem = _setback(connection, memory, server, live)
+            gone = any(found and not live[kind] for kind, found in memory.stamps.items())
     except StatementTimeout as error:
         unknown = "the rows that were stamped last are gone, and no stamp as new was found in time"
         return Look(f"{unknown}: {error}", is_new=False)
@@ -180,14 +184,16 @@ def _renew(engine: Engine, private: Root, more: Mapping[str, Sequence[UUID]]) ->
             private.store.write_marker(content)
 
 
-def _setback(connection: Connection, memory: Memory, server: Server) -> str | None:
-    """Return why the database is older than the memory of it."""
+def _setback(
+    connection: Connection, memory: Memory, server: Server, live: Mapping[str, Stamps]
+) -> str | None:
+    """Return why the database is older than the memory of it; `live` holds the stamps of now."""
     before = memory.server
     same = None not in (before.system, server.system) and before.system == server.system
     if same and before.timeline and server.timeline and server.timeline < before.timeline:
         return f"its timeline was {before.timeline} and is {server.timeline} now"
     for kind, remembered in memory.stamps.items():
-        now = _stamps(connection, kind, list(remembered))
+        now = live[kind]
         for key, stamp in remembered.items():
             if key in now and now[key] is None:
                 return f"{kind} {key} was stamped as purged at {stamp} and is not now{_why(same)}"
@@ -218,7 +224,7 @@ def _any_as_new(connection: Connection, kind: str, moment: datetime) -> bool:
     return found
 
 
-def _stamps(connection: Connection, kind: str, ids: Sequence[UUID]) -> dict[UUID, datetime | None]:
+def _stamps(connection: Connection, kind: str, ids: Sequence[UUID]) -> Stamps:
     """Return the stamps of the rows that exist."""
     key, column = STAMPS[kind]
     wanted = any_(cast(literal(list(ids), ARRAY(Uuid)), ARRAY(Uuid)))
@@ -226,7 +232,7 @@ def _stamps(connection: Connection, kind: str, ids: Sequence[UUID]) -> dict[UUID
     return {row[0]: row[1] for row in rows}
 
 
-def _plain(found: Mapping[UUID, datetime | None]) -> dict[UUID, datetime]:
+def _plain(found: Stamps) -> dict[UUID, datetime]:
     """Return the stamps that are times of this calendar."""
     return {key: at for key, at in found.items() if at and not isinstance(at, OddTime)}
 

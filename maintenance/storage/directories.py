@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 
 from maintenance.errors import StorageError, UnsafeKey
 
@@ -107,3 +108,15 @@ def explain(name: str, error: OSError | UnsafeKey) -> str:
 def shown(name: str) -> str:
     """Return a name as text that a database takes: bytes that are not UTF-8 become escapes."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def remove_unfinished(directory: int, prefix: str) -> None:
+    """Remove what a crash left under temporary names that begin with `prefix`.
+
+    Raises:
+        OSError: the directory cannot be listed, or a file cannot be removed.
+    """
+    for entry in os.listdir(directory):
+        if entry.startswith(prefix):
+            with suppress(FileNotFoundError):
+                os.unlink(entry, dir_fd=directory)

@@ -13,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from maintenance.errors import StorageError
-from maintenance.storage.directories import sync_entries
+from maintenance.storage.directories import remove_unfinished, sync_entries
 from maintenance.storage.marker import MARKER, MAX_MARKER_BYTES
 from maintenance.storage.ownership import own_file
 
@@ -95,7 +95,7 @@ def write_marker(root: Path, held: int, content: bytes) -> None:
     """
     temporary = f"{PART}{token_hex(4)}"
     try:
-        _clean(held)
+        remove_unfinished(held, PART)  # only one process writes at a time
         descriptor = os.open(temporary, WRITING, FIRST_MODE, dir_fd=held)
         try:
             # Readable: the command that adopts a root and the worker may be different users.
@@ -111,14 +111,6 @@ def write_marker(root: Path, held: int, content: bytes) -> None:
     finally:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=held)
-
-
-def _clean(directory: int) -> None:
-    """Remove what a crash left of an earlier write; only one process writes at a time."""
-    for name in os.listdir(directory):
-        if name.startswith(PART):
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
 
 
 def _read(directory: int) -> bytes | None:

@@ -23,6 +23,7 @@ from maintenance.storage.directories import (
     Parts,
     explain,
     open_directory,
+    remove_unfinished,
     shown,
     sync_directory,
     sync_entries,
@@ -121,7 +122,7 @@ def _save(directory: int, key: str, content: bytes) -> Saved:
     """Save one file in its directory, under its name or one near it."""
     parts = split_key(key)
     try:
-        _clean(directory, parts[-1])
+        remove_unfinished(directory, _prefix(parts[-1]))
         for near in candidates(parts, content):
             if _place(directory, near[-1], content):
                 return Saved("/".join(near))
@@ -151,14 +152,6 @@ def _place(directory: int, name: str, content: bytes) -> bool:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=directory)
     return True
-
-
-def _clean(directory: int, name: str) -> None:
-    """Remove what a crash left under a temporary name."""
-    for entry in os.listdir(directory):
-        if entry.startswith(_prefix(name)):
-            with suppress(FileNotFoundError):
-                os.unlink(entry, dir_fd=directory)
 
 
 def _prefix(name: str) -> str:
