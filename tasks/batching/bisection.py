@@ -60,19 +60,20 @@ def split(items: Sequence[T], fault: Fault, steps: Steps[T]) -> BatchResult:
     return bisection.end(result)
 
 
-def blame(kind: str, key: UUID, fault: Fault) -> BatchResult:
+def blame(kind: str, key: UUID, fault: Fault, name: str | None = None) -> BatchResult:
     """Return the result of one item alone: deferred when it is locked, failed otherwise.
 
     Args:
         kind: what the item is called in the report.
         key: its identifier.
         fault: why its batch was refused.
+        name: what follows the kind in the report; None for the identifier.
     """
     result = BatchResult.selecting([key.int])
     if isinstance(fault, LockTimeout):
         result.deferred = 1
     else:
-        result.fail(f"{kind} {key}", str(fault))
+        result.fail(f"{kind} {name or key}", str(fault))
         result.refused = 1
     return result
 
@@ -82,6 +83,11 @@ def left(ids: Iterable[UUID]) -> BatchResult:
     result = BatchResult.selecting(one.int for one in ids)
     result.deferred = result.selected
     return result
+
+
+def left_untried(ids: Sequence[UUID], _fault: Fault) -> BatchResult:
+    """Return the same, as the step `untried` of a bisection whose items are identifiers."""
+    return left(ids)
 
 
 class Effort:

@@ -10,7 +10,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, select
 from maintenance.database import transaction
 from maintenance.report import BatchResult
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import FAULTS, Fault, Steps, blame, left, split
+from tasks.batching.bisection import FAULTS, Fault, Steps, blame, left_untried, split
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,6 @@ def work_scope(work: ScopeWork, scope: ColumnElement[bool]) -> BatchResult:
     def alone(key: UUID, fault: Fault) -> BatchResult:
         return blame(work.kind, key, fault)
 
-    def untried(ids: Sequence[UUID], _fault: Fault) -> BatchResult:
-        return left(ids)
-
     try:
         return attempt(scope)
     except FAULTS as fault:
@@ -66,4 +63,4 @@ def work_scope(work: ScopeWork, scope: ColumnElement[bool]) -> BatchResult:
             ids = [row[0] for row in connection.execute(select(work.key).where(scope))]
         if not ids:
             raise
-        return split(ids, fault, Steps(part_of, alone, untried))
+        return split(ids, fault, Steps(part_of, alone, left_untried))

@@ -12,10 +12,9 @@ from sqlalchemy import Connection
 from maintenance.budget import SliceBudget
 from maintenance.cutoff import Cutoff
 from maintenance.database import transaction
-from maintenance.errors import LockTimeout
 from maintenance.report import BatchResult
 from maintenance.storage.store import ABSENT
-from tasks.batching.bisection import Fault, Steps, bisect, left
+from tasks.batching.bisection import Fault, Steps, bisect, blame, left
 from tasks.batching.claims import selected
 from tasks.batching.slices import Batch, Slice, work_slice
 from tasks.purge.options import Purge, open_purge, page_sizer
@@ -33,6 +32,9 @@ from tasks.retrying import TASK_OPTIONS
 
 OLD = timedelta(days=7)
 """A bundle without a run row is residue when its newest file is older than this."""
+
+KIND = "run bundle"
+"""What a bundle is called in the report."""
 
 T = TypeVar("T")
 Key = tuple[UUID, str]
@@ -96,7 +98,7 @@ def _only_old(
             if newest.error is not None:
                 result += selected([one.bundle.run_id])
                 name = _named(purge, one.bundle)[1]
-                result.fail(f"run bundle {name}", newest.error)
+                result.fail(f"{KIND} {name}", newest.error)
             elif newest.moment is not None and newest.moment < as_of - OLD:
                 old.append(one)
     return old
@@ -165,7 +167,7 @@ def _counted(purge: Purge, outcomes: Outcomes, *, dry_run: bool = False) -> Batc
             result.bytes += outcome.bytes
             if outcome.error is not None:
                 name = _named(purge, one.bundle)[1]
-                result.fail(f"run bundle {name}", outcome.error)
+                result.fail(f"{KIND} {name}", outcome.error)
             elif not dry_run:
                 result.done += 1
         total += of_kind(kind, result)
@@ -185,12 +187,7 @@ def _bisect(
 
     def alone(one: T, fault: Fault) -> BatchResult:
         run_id, name = held(one)
-        if isinstance(fault, LockTimeout):
-            return left([run_id])
-        result = selected([run_id])
-        result.fail(f"run bundle {name}", str(fault))
-        result.refused = 1
-        return result
+        return blame(KIND, run_id, fault, name)
 
     def untried(part: Sequence[T], _fault: Fault) -> BatchResult:
         return left(held(one)[0] for one in part)

@@ -20,7 +20,7 @@ from maintenance.database import transaction
 from maintenance.report import BatchResult
 from maintenance.schema import runs, submissions
 from tasks.batching.arrays import any_uuid
-from tasks.batching.bisection import Fault, Steps, bisect, blame, left
+from tasks.batching.bisection import Steps, bisect, blame, left, left_untried
 from tasks.batching.claims import BatchSteps, Item, preview_claim, work_claim
 from tasks.batching.slices import Slice, work_slice
 from tasks.purge.options import Purge, open_purge, page_sizer
@@ -145,10 +145,7 @@ def _act(purge: Purge, rows: StampedRows[T], ids: Sequence[UUID], *, dry_run: bo
             found.extend(rows.find(connection, part))
         return BatchResult()
 
-    def untried(part: Sequence[UUID], _fault: Fault) -> BatchResult:
-        return left(part)
-
-    result = bisect(ids, Steps(look, partial(blame, steps.kind), untried))
+    result = bisect(ids, Steps(look, partial(blame, steps.kind), left_untried))
     if not found:
         return result
     claim = rows.columns.where(steps.key == any_uuid(found), rows.stamped).order_by(steps.key)
