@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from maintenance.access import ACCESS, Access, Columns
 from maintenance.beat.tables import grant_reading
+from maintenance.privileges import guarded
 from maintenance.schema.base import OLDEST, Version
 from maintenance.schema.versions import exists_in
 
@@ -43,14 +44,11 @@ HEADER = f"""\
 -- privileges: granting a right twice does no harm.
 """
 
-USAGE = f"""\
--- PUBLIC has it, unless the schema was made anew, as a restore does.
-DO $$ BEGIN
-IF to_regnamespace('public') IS NOT NULL THEN
-    GRANT USAGE ON SCHEMA public TO {ROLE};
-END IF;
-END $$;
-"""
+USAGE = (
+    "-- PUBLIC has it, unless the schema was made anew, as a restore does.",
+    *guarded("to_regnamespace('public') IS NOT NULL", [f"GRANT USAGE ON SCHEMA public TO {ROLE};"]),
+    "",
+)
 
 
 def grants(role: str, jobs: Iterable[str]) -> str:
@@ -95,20 +93,16 @@ def _grant(table: str, role: str, accesses: Sequence[Access], version: Version) 
     if version == OLDEST:
         return lines
     column = next(one for columns in new.values() for one in columns if one != "ctid")
-    return [
-        f"-- Since Validibot {version}:",
-        f"DO {_quote(role)} BEGIN",
-        "IF EXISTS (SELECT FROM pg_attribute",
-        f"    WHERE attrelid = to_regclass('{table}') AND attname = '{column}') THEN",
-        *(f"    {line}" for line in lines),
-        "END IF;",
-        f"END {_quote(role)};",
-    ]
+    present = (
+        "EXISTS (SELECT FROM pg_attribute\n"
+        f"    WHERE attrelid = to_regclass('{table}') AND attname = '{column}')"
+    )
+    return [f"-- Since Validibot {version}:", *guarded(present, lines, _quote(role))]
 
 
 def document() -> str:
     """Return the text of docs/database-role.sql."""
-    parts = (HEADER, USAGE, grant_reading(ROLE), grants(ROLE, ACCESS))
+    parts = (HEADER, "\n".join(USAGE), grant_reading(ROLE), grants(ROLE, ACCESS))
     return "\n".join(parts)
 
 

@@ -44,6 +44,18 @@ def lacking(connection: Connection, needed: Iterable[Privilege]) -> list[Privile
     return [(table, column, name) for table, column, name in connection.execute(LACKING, given)]
 
 
+def guarded(condition: str, statements: Iterable[str], mark: str = "$$") -> list[str]:
+    """Return the lines of a block that executes statements only where a condition holds.
+
+    Args:
+        condition: in SQL.
+        statements: lines that do not contain the mark.
+        mark: the quotation mark of the block.
+    """
+    inside = [f"    {line}" for line in statements]
+    return [f"DO {mark} BEGIN", f"IF {condition} THEN", *inside, "END IF;", f"END {mark};"]
+
+
 def as_grants(privileges: Iterable[Privilege]) -> list[str]:
     """Return privileges as GRANT writes them: one text for each table and privilege."""
     grouped: dict[tuple[str, str], list[str]] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from maintenance.privileges import Privilege, as_grants, lacking
+from maintenance.privileges import Privilege, as_grants, guarded, lacking
 
 PERIODIC_TASK = "django_celery_beat_periodictask"
 CRONTAB = "django_celery_beat_crontabschedule"
@@ -57,13 +57,8 @@ def grant_reading(role: str) -> str:
     """
     lines = ["-- Celery Beat's tables, where they exist: to notice that Beat is still at work."]
     for table, columns in READ.items():
-        lines += [
-            "DO $$ BEGIN",
-            f"IF to_regclass('{table}') IS NOT NULL THEN",
-            f"    GRANT SELECT ({', '.join(sorted(columns))}) ON {table} TO {role};",
-            "END IF;",
-            "END $$;",
-        ]
+        grant = f"GRANT SELECT ({', '.join(sorted(columns))}) ON {table} TO {role};"
+        lines += guarded(f"to_regclass('{table}') IS NOT NULL", [grant])
     return "\n".join(lines) + "\n"
 
 
