@@ -38,14 +38,14 @@ PROC = Path("/proc")
 def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the worker until it ends; return its exit status, or 128 plus the signal's number."""
     signal.signal(REPEATABLE, signal.SIG_IGN)  # inherited by the worker
-    heeded = [one for one in STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
+    handled = [one for one in STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
     # Prefect's worker turns SIGTERM into SIGINT, so it must not inherit that SIGINT is ignored.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     worker = subprocess.Popen(list(command), env=dict(environment), process_group=0)
     signal.signal(signal.SIGINT, interrupt)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        for taken in heeded:
+        for taken in handled:
             signal.signal(taken, end)
         _stop_runs(worker.pid)
         _signal_group(worker.pid, signal.SIGTERM)
@@ -55,7 +55,7 @@ def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
     def end(_number: int, _frame: FrameType | None) -> None:
         _signal_group(worker.pid, signal.SIGKILL)
 
-    for taken in heeded:
+    for taken in handled:
         signal.signal(taken, stop)
     status = worker.wait()
     return status if status >= 0 else 128 - status
