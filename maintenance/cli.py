@@ -37,7 +37,7 @@ from maintenance.outside_text import escape_what_cannot_be_printed, one_line
 from maintenance.restore import accept, look_back
 from maintenance.settings import settings
 from maintenance.storage.adoption import Adoption, adopt_roots, application_of, check_roots
-from maintenance.storage.roots import PRIVATE, open_roots
+from maintenance.storage.roots import open_roots, private_root
 
 OK, WRONG = 0, 1
 SETTINGS, STORAGE = "settings", "storage"
@@ -153,7 +153,7 @@ def _accept(options: argparse.Namespace) -> int:
         roots = open_roots(current, opened)
         engine = engine_for(current, "accept-restore")
         check_roots(roots, application_of(engine))
-        (private,) = (root for root in roots if root.name == PRIVATE)
+        private = private_root(roots)
         found = look_back(engine, private).problem
         if not options.dry_run:
             accept(engine, private)

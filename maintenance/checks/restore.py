@@ -7,7 +7,7 @@ from maintenance.database import engine_for
 from maintenance.errors import DatabaseError, StorageError
 from maintenance.restore import look_back
 from maintenance.settings import Settings
-from maintenance.storage.roots import PRIVATE, open_roots
+from maintenance.storage.roots import open_roots, private_root
 
 JOB = "check restore"
 RESTORE = "restore"
@@ -22,7 +22,7 @@ def restore_check(settings: Settings) -> Check:
 def _look(settings: Settings) -> Finding:
     try:
         with ExitStack() as opened:
-            (private,) = (one for one in open_roots(settings, opened) if one.name == PRIVATE)
+            private = private_root(open_roots(settings, opened))
             look = look_back(engine_for(settings, JOB), private)
     except (DatabaseError, StorageError) as problem:
         return not_checked([RESTORE], str(problem))[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from maintenance.storage.named_files import MANY, Named
-from maintenance.storage.roots import PRIVATE, Root
+from maintenance.storage.roots import PRIVATE, Root, private_root
 
 NEARLY_ALL = 0.95
 """Share of the named files that must exist: some may be lost, or be deleted at this moment."""
@@ -47,7 +47,7 @@ def find_named_files(roots: Sequence[Root], named: Named) -> dict[str, Findings]
         StorageError: a root cannot be read.
     """
     findings = {root.name: Findings() for root in roots}
-    (private,) = (root for root in roots if root.name == PRIVATE)
+    private = private_root(roots)
     for kind, keys in named.files.items():
         findings[PRIVATE].named[kind] = len(keys)
         findings[PRIVATE].found[kind] = sum(private.store.exist(keys))

@@ -11,7 +11,7 @@ from maintenance.settings import Settings
 from maintenance.storage.adoption import check_roots, trust_roots
 from maintenance.storage.missing import FileCount
 from maintenance.storage.permit import Permit
-from maintenance.storage.roots import BUNDLE, OLDER_BUNDLE, PRIVATE, Root, open_roots
+from maintenance.storage.roots import BUNDLE, OLDER_BUNDLE, Root, open_roots, private_root
 from maintenance.storage.store import Deletion, Keep, Store, Tree
 
 __all__ = ["BUNDLE", "OLDER_BUNDLE"]
@@ -114,7 +114,7 @@ def open_stores(
     with ExitStack() as opened:
         roots = open_roots(settings, opened)
         application = trust_roots(engine, roots, write=write)
-        (private,) = (root.store for root in roots if root.name == PRIVATE)
+        private = private_root(roots).store
         bundles = [(root.store, template) for root in roots for template in root.bundles]
         # The current layout first, then the older one.
         bundles.sort(key=lambda pair: pair[1] != BUNDLE)

@@ -1,5 +1,6 @@
 """The storage roots of an application: local directories, or prefixes of buckets (SPEC 4)."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,12 @@ class Root:
     name: str
     store: Store
     bundles: tuple[str, ...] = ()
+
+
+def private_root(roots: Iterable[Root]) -> Root:
+    """Return the private root, which every storage has."""
+    (private,) = (root for root in roots if root.name == PRIVATE)
+    return private
 
 
 def open_roots(settings: Settings, opened: ExitStack) -> list[Root]:

@@ -7,8 +7,7 @@ from prefect import task
 
 from maintenance.cutoff import Cutoff
 from maintenance.restore import Look, look_back, remember
-from maintenance.storage.layout import Stores
-from maintenance.storage.roots import PRIVATE, Root
+from maintenance.storage.roots import private_root
 from tasks.purge.options import PurgeOptions, open_purge
 from tasks.retrying import TASK_OPTIONS
 
@@ -22,7 +21,7 @@ def look_for_restore(_cutoff: Cutoff, options: PurgeOptions) -> Look:
         StorageError: the storage cannot be used, or is not the application's.
     """
     with open_purge(options, dry_run=True) as purge:
-        return look_back(purge.engine, _private(purge.stores))
+        return look_back(purge.engine, private_root(purge.stores.roots))
 
 
 @task(name="remember stamps", **TASK_OPTIONS)
@@ -34,9 +33,4 @@ def remember_stamps(options: PurgeOptions, kind: str, ids: Sequence[UUID]) -> No
         StorageError: the storage cannot be used, or is not the application's.
     """
     with open_purge(options) as purge:
-        remember(purge.engine, _private(purge.stores), kind, ids)
-
-
-def _private(stores: Stores) -> Root:
-    (private,) = (root for root in stores.roots if root.name == PRIVATE)
-    return private
+        remember(purge.engine, private_root(purge.stores.roots), kind, ids)
