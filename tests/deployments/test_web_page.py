@@ -5,10 +5,9 @@ allows: requests with and without a preflight, and, with a host name that resolv
 requests of the same origin.
 """
 
-import threading
 from collections.abc import Iterator
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ import pytest
 
 from demo.servers import PrefectServer
 from tests.support.browser import browser_page
+from tests.support.http_server import serving
 from tests.support.prefect_server import ask, deployments
 
 pytestmark = [pytest.mark.server, pytest.mark.browser, pytest.mark.slow]
@@ -53,14 +53,8 @@ def page_of_another_origin() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Write nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Empty) as address:
+        yield f"{address}/"
 
 
 def attempts(server: PrefectServer) -> list[list[Any]]:

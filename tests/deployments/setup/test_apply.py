@@ -8,15 +8,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -42,7 +40,7 @@ from tests.support.prefect_server import (
     schedules,
     settings_of,
 )
-from tests.support.refusing import PASSED_ON
+from tests.support.refusing import refusing
 
 APPLY_SECONDS = 90
 NOTHING = "Changed: nothing"
@@ -403,45 +401,9 @@ def names(events: list[dict[str, Any]]) -> list[str]:
     return [one["resource"]["prefect.resource.id"] for one in events]
 
 
-@contextmanager
-def deaf(prefect: PrefectServer) -> Iterator[str]:
+def deaf(prefect: PrefectServer) -> AbstractContextManager[str]:
     """Give an address of the server that takes everything but events."""
-    target = prefect.client_settings["PREFECT_API_URL"].removesuffix("/api")
-
-    class Forward(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def forward(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.path == "/api/events":
-                self.answer(403, b"{}")
-                return
-            headers = {k: v for k, v in self.headers.items() if k.lower() in PASSED_ON}
-            answer = client.request(self.command, target + self.path, content=body, headers=headers)
-            self.answer(answer.status_code, answer.content)
-
-        def answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    for method in ("GET", "POST", "PATCH", "DELETE"):
-        setattr(Forward, f"do_{method}", Forward.forward)
-    with (
-        httpx.Client(trust_env=False, timeout=EVENT_SECONDS) as client,
-        ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server,
-    ):
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/api"
-        finally:
-            server.shutdown()
-            thread.join()
+    return refusing(prefect.api.address, "/api/events", HTTPStatus.FORBIDDEN)
 
 
 def test_an_event_that_cannot_be_sent_is_a_line_and_the_next_apply_sends_it(
@@ -452,7 +414,7 @@ def test_an_event_that_cannot_be_sent_is_a_line_and_the_next_apply_sends_it(
     changed = {"purge-expired-submissions": "20 * * * *", "purge-expired-outputs": "10 * * * *"}
     defaults = with_defaults(tmp_path, changed)
     with deaf(prefect) as address:
-        said = apply_at(prefect, address, "--prefect-file", defaults)
+        said = apply_at(prefect, f"{address}/api", "--prefect-file", defaults)
     line_of(said, "Could not send the events about conflicts: the server answered 403")
     assert NEEDED in said
     assert schedules(prefect)["purge-expired-outputs"] == [("10 * * * *", "UTC", True)]

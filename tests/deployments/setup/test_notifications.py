@@ -3,8 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 from uuid import uuid4
 
@@ -25,6 +24,7 @@ from deployments.setup.conflicts import (
     report_conflicts,
 )
 from deployments.setup.last_applied import LastApplied
+from tests.support.http_server import serving
 from tests.support.prefect_server import ask, automations, settings_of
 
 pytestmark = pytest.mark.slow
@@ -54,14 +54,8 @@ class Receiver(BaseHTTPRequestHandler):
 @contextmanager
 def receiver() -> Iterator[str]:
     Receiver.received.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Receiver) as address:
+        yield f"{address}/"
 
 
 def calls(event: str) -> list[object]:
