@@ -50,4 +50,4 @@ def _leftovers(directory: Path, postgres_data: Path) -> Iterator[psutil.Process]
             if postgres or process.environ().get(MARKER) == str(directory):
                 yield process
         except (psutil.Error, OSError):
-            continue  # gone meanwhile, or somebody else's
+            continue  # gone meanwhile, or another user's

@@ -38,7 +38,7 @@ PROC = Path("/proc")
 def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the worker until it ends; return its exit status, or 128 plus the signal's number."""
     signal.signal(REPEATABLE, signal.SIG_IGN)  # inherited by the worker
-    handled = [one for one in STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
+    handled = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
     # Prefect's worker turns SIGTERM into SIGINT, so it must not inherit that SIGINT is ignored.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     worker = subprocess.Popen(list(command), env=dict(environment), process_group=0)

@@ -119,7 +119,7 @@ def _prepare(pooled: PooledConnection, spec: SampleSpec, as_of: datetime) -> Con
     connection = pooled.connection.driver_connection
     if not isinstance(connection, Connection):
         raise TypeError("a sample is loaded through psycopg")
-    # What is set here must not reach whoever uses the pool next.
+    # What is set here must not reach the next user of the pool.
     pooled.detach()
     if pooled.scalar(select(func.count()).select_from(organizations)):
         raise ValueError("a sample is loaded into empty tables, and there are organizations")

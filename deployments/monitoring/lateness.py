@@ -53,8 +53,8 @@ def windows(
 ) -> list[datetime]:
     """Return the first times after `since` at which any of the schedules starts a run."""
     found: set[datetime] = set()
-    for one in schedules:
-        coming = next_dates(one.schedule, number, since + TICK)
+    for schedule in schedules:
+        coming = next_dates(schedule.schedule, number, since + TICK)
         found.update(datetime.fromtimestamp(moment.timestamp(), UTC) for moment in coming)
     return sorted(found)[:number]
 

@@ -133,7 +133,7 @@ def _schedule(name: str, job: JobState) -> Finding:
         )
     if job.paused:
         return _paused(name, job)
-    if any(never_due(one.schedule) for one in job.active):
+    if any(never_due(active.schedule) for active in job.active):
         action = "edit or pause it: while it is active, the server makes no runs of this deployment"
         return error(name, job.schedule, action)
     if job.next_run is None and _edited_lately(job):

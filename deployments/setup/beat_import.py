@@ -72,17 +72,17 @@ def import_schedules(
             chosen = to_take_over(connection)
             if not dry_run:
                 disable(connection, chosen)
-        done.disabled = [f"task {one.name!r} ({one.task})" for one in chosen]
+        done.disabled = [f"task {task.name!r} ({task.task})" for task in chosen]
     return done
 
 
 def _import_all(tasks: Sequence[BeatTask], done: Imported) -> None:
     done.left += [
-        f"task {one.name!r} ({one.task}) is none of the jobs" for one in tasks if one.job is None
+        f"task {task.name!r} ({task.task}) is none of the jobs" for task in tasks if not task.job
     ]
     with server() as client:
         for job in REPLACED:
-            _import_job(client, job, [one for one in tasks if one.job == job], done)
+            _import_job(client, job, [task for task in tasks if task.job == job], done)
 
 
 def _import_job(
@@ -97,10 +97,10 @@ def _import_job(
     if not tasks:
         done.left.append(f"{name}: Beat has no such task; {target.state(job)}")
     # The first task replaces the default schedule; others become additional schedules.
-    slugs = [job, *(SLUG.format(one.id) for one in tasks[1:])]
-    for slug, one in zip(slugs, tasks, strict=False):
-        done.left += _import_task(target, slug, one)
-    known = {SLUG.format(one.id) for one in tasks}
+    slugs = [job, *(SLUG.format(task.id) for task in tasks[1:])]
+    for slug, task in zip(slugs, tasks, strict=False):
+        done.left += _import_task(target, slug, task)
+    known = {SLUG.format(task.id) for task in tasks}
     done.left += [
         f"{name}: schedule {slug} stays, although Beat has no such task any more"
         for slug in target.slugs

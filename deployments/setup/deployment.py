@@ -40,7 +40,7 @@ def deploy(
     """
     found = read_deployment(client, declared.full_name)
     timings = {one.slug: one.timing for one in declared.schedules}
-    off = {one.slug for one in declared.schedules if one.active is False}
+    off = {schedule.slug for schedule in declared.schedules if schedule.active is False}
     if found is None:
 
         def create() -> None:

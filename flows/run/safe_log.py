@@ -1,4 +1,4 @@
-"""Text from outside in the log of a run: escaped, whoever logs it.
+"""Text from outside in the log of a run: escaped, whichever code logs it.
 
 Prefect logs every exception of a task. Our own errors are escaped already; the message of any other
 one, of the operating system or a library, may hold a name that a validator chose.

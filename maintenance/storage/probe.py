@@ -182,7 +182,7 @@ def _not_like(probe: int, application: int) -> str | None:
 
 
 def _take_away(parent: int, name: str) -> None:
-    """Remove a tree of a probe, whoever owns it: with CHOWN alone it is taken back first.
+    """Remove a tree of a probe, whatever its owner: with CHOWN alone it is taken back first.
 
     Raises:
         OSError: it cannot be removed.
