@@ -30,8 +30,9 @@ from demo.processes import Child, ChildFailed, last_words, start_child, wait_unt
 from demo.runs import run_deployment
 from demo.servers import PrefectServer, start_worker
 from deployments.names import DEPLOYMENT, WORK_POOL
+from maintenance.command_line import Parser, run_command
 from maintenance.errors import MaintenanceError
-from maintenance.outside_text import escape_what_cannot_be_printed, one_line, visible
+from maintenance.outside_text import one_line, visible
 from maintenance.report import human_bytes
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -60,7 +61,6 @@ def say(text: str = "", *, end: str = "\n") -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Tell the whole story; return the exit status."""
     options = _parse(arguments)
-    escape_what_cannot_be_printed()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
@@ -75,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), FAILED)
     except DBAPIError as error:
         return _complain(f"PostgreSQL: {_one_line(error.orig or error)}", FAILED)
+    except BrokenPipeError:
+        raise  # the reader of the output is gone
     except OSError as error:
         cause = error.strerror or _one_line(error)
         return _complain(f"{cause}: {error.filename or options.directory}", FAILED)
@@ -235,7 +237,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m demo",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -257,4 +259,4 @@ def _size(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -33,6 +33,8 @@ FOREIGN = (
     "PYTHONWARNINGS",
     "PYTHONDONTWRITEBYTECODE",  # without byte code Prefect takes twice as long to import
 )
+PROXY = "_proxy"
+"""What the names of variables with proxies end with, in small letters or capitals."""
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -40,12 +42,14 @@ def clean_environment(environment: Mapping[str, str], directory: Path) -> dict[s
     """Return an environment without what is foreign, marked with the demo's folder.
 
     The folder of this Python comes first on the PATH, because deployments start their runs with
-    `python`. Requests to this machine go past a proxy.
+    `python`. Proxies are left out: all requests are made to this machine.
     """
     kept = {
         name: value
         for name, value in environment.items()
-        if name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
+        if name not in FOREIGN
+        and not name.startswith(FOREIGN_PREFIXES)
+        and not name.lower().endswith(PROXY)
     }
     path = environment.get("PATH", "/usr/local/bin:/usr/bin:/bin")
     return kept | {

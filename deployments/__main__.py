@@ -17,15 +17,15 @@ import httpx
 from deployments.names import PREFECT_FILE
 from deployments.setup.apply import AppliedSchedule, Outcome, apply
 from deployments.table import aligned
+from maintenance.command_line import Parser, run_command, say
 from maintenance.errors import MaintenanceError
-from maintenance.outside_text import escape_what_cannot_be_printed, one_line
+from maintenance.outside_text import one_line
 
 OK, FAILED = 0, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Apply prefect.yaml and print what was done; return the exit status."""
-    escape_what_cannot_be_printed()
     options = _parse(arguments)
     try:
         outcome = apply(
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MaintenanceError, httpx.HTTPError, OSError) as error:
         print(f"python -m deployments: {one_line(str(error))}", file=sys.stderr)
         return FAILED
-    print(to_text(outcome))
+    say(to_text(outcome))
     return OK
 
 
@@ -69,7 +69,7 @@ def to_table(schedules: Sequence[AppliedSchedule]) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m deployments",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,4 +87,4 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -17,7 +17,6 @@ process is gone) as Crashed, most of them to be started again
 
 import argparse
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -36,7 +35,8 @@ from deployments.monitoring.zombie_runs import mark_zombies
 from flows.backlog import read_backlogs
 from flows.jobs import JOBS
 from flows.run.events import PREFIX
-from maintenance.outside_text import escape_what_cannot_be_printed, one_line
+from maintenance.command_line import Parser, run_command
+from maintenance.outside_text import one_line
 
 OK, WRONG = 0, 1
 INTERVAL = 300.0
@@ -48,7 +48,6 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check once, or at intervals until a signal ends the watch; return the exit status."""
-    escape_what_cannot_be_printed()
     options = _parse(arguments)
     reported = Reported()
     if options.once:
@@ -138,7 +137,7 @@ def _print(now: datetime, line: str) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m deployments.watch",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -160,4 +159,4 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

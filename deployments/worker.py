@@ -32,6 +32,7 @@ from prefect.settings import (
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.worker_settings import WORKER_SETTINGS
 from flows.cleanup_orphaned_containers import JOB
+from maintenance.command_line import Parser, run_command
 from maintenance.outside_text import one_line
 
 REQUEST_SECONDS = 10.0
@@ -45,8 +46,8 @@ DEFAULTS = WORKER_SETTINGS | {
 """Defaults; the environment overrides them."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Request the clean-up and become the worker; does not return."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Request the clean-up and become the worker; return only if that is refused."""
     options = _parse(arguments)
     problem = request_clean_up(datetime.now(UTC))
     if problem:
@@ -109,7 +110,7 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m deployments.worker",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -125,4 +126,4 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -27,8 +27,9 @@ from flows.run.final_state import RunStopped, UnfinishedRun, attached_report
 from flows.run.offline import server_answers, without_server
 from flows.run.prefect_context import LOGGER
 from maintenance import stop_request
+from maintenance.command_line import run_command, say
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
-from maintenance.outside_text import escape_what_cannot_be_printed, one_line
+from maintenance.outside_text import one_line
 from maintenance.report import Report, StopReason
 from maintenance.report_markdown import to_markdown
 
@@ -47,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With --json, one object is printed however the command ends: the report, or without one the
     error, with the keys `job`, `stopped_because`, `error` and `message`.
     """
-    escape_what_cannot_be_printed()
     given = sys.argv[1:] if arguments is None else list(arguments)
     as_json = JSON_OPTION in given
     name = None
@@ -106,7 +106,7 @@ def _run(job: Job, parameters: dict[str, Any]) -> Report:
 
 
 def _print(report: Report, *, as_json: bool) -> None:
-    print(report.model_dump_json(indent=None) if as_json else to_markdown(report))
+    say(report.model_dump_json(indent=None) if as_json else to_markdown(report))
 
 
 def _print_error(job: str | None, error: BaseException, *, as_json: bool) -> None:
@@ -123,7 +123,7 @@ def _print_error(job: str | None, error: BaseException, *, as_json: bool) -> Non
         ended = StopReason.CANCELLED if isinstance(error, STOPPED) else StopReason.ERROR
         found = {"error": type(error).__name__, "message": text}
         said = report.model_dump(mode="json") if report else {"job": job, "stopped_because": ended}
-        print(json.dumps(said | found))
+        say(json.dumps(said | found))
 
 
 def _status(error: BaseException) -> int:
@@ -143,9 +143,9 @@ def _log_to_standard_error() -> None:
 
 def _list() -> int:
     for job in JOBS.values():
-        print(f"{job.name:30} {job.schedule:14} {job.description}")
+        say(f"{job.name:30} {job.schedule:14} {job.description}")
     return OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

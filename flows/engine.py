@@ -11,8 +11,8 @@ loaded, which no automation restarts. Without a server for two minutes the proce
 It collects garbage less often, and not at exit. This saves a fifth of the processor time of a run
 that finds nothing to do (docs/performance.md).
 
-Only the standard library is imported at the top, because the garbage collector must be set before
-Prefect is imported.
+At the top only the standard library and a module that needs no more are imported, because the
+garbage collector must be set before Prefect is imported.
 """
 
 import atexit
@@ -28,6 +28,8 @@ import urllib.request
 from http import HTTPStatus
 from http.client import HTTPException
 from urllib.parse import urlsplit, urlunsplit
+
+from maintenance.proxies import pass_by_proxies
 
 WAIT_SECONDS = 120.0
 POLL_SECONDS = 1.0
@@ -48,6 +50,7 @@ await a collection. Most objects need none, because they are not part of a refer
 
 def main(wait_seconds: float = WAIT_SECONDS) -> None:
     """Execute a flow run, then exit as Prefect's engine does."""
+    pass_by_proxies()
     environment = dict(os.environ)  # a copy, because Prefect removes some variables
     reduce_garbage_collection()
     importlib.import_module("prefect")  # the slow part, so before the server is checked

@@ -7,10 +7,11 @@ from typing import Any, NoReturn
 
 from flows.job import Job
 from flows.jobs import JOBS
+from maintenance.command_line import Parser
 from maintenance.errors import ParameterError
 
 
-class OptionsParser(argparse.ArgumentParser):
+class OptionsParser(Parser):
     """A parser that raises its errors instead of exiting."""
 
     def error(self, message: str) -> NoReturn:

@@ -1,8 +1,7 @@
 """`python -m maintenance`; see maintenance/cli.py."""
 
-import sys
-
 from maintenance.cli import main
+from maintenance.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -31,9 +31,10 @@ from maintenance.checks.finding import (
 )
 from maintenance.checks.restore import RESTORE, restore_check
 from maintenance.checks.storage import storage_checks
+from maintenance.command_line import Parser, say
 from maintenance.database import engine_for
 from maintenance.errors import MaintenanceError, SettingsError
-from maintenance.outside_text import escape_what_cannot_be_printed, one_line
+from maintenance.outside_text import one_line
 from maintenance.restore import accept, look_back
 from maintenance.settings import settings
 from maintenance.storage.adoption import Adoption, adopt_roots, application_of, check_roots
@@ -45,7 +46,6 @@ SETTINGS, STORAGE = "settings", "storage"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
-    escape_what_cannot_be_printed()
     options = _parse(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -88,18 +88,18 @@ def _check(options: argparse.Namespace) -> int:
     failed = any(one.level is Severity.ERROR for one in findings)
     if options.json:
         checks = [one.as_json() for one in findings]
-        print(json.dumps({"ok": not failed, "checks": checks}))
+        say(json.dumps({"ok": not failed, "checks": checks}))
     else:
-        print("\n".join(str(one) for one in findings))
+        say("\n".join(str(one) for one in findings))
     return WRONG if failed else OK
 
 
 def _status(options: argparse.Namespace) -> int:
     status = read_status()
     if options.json:
-        print(json.dumps(as_json(status)))
+        say(json.dumps(as_json(status)))
     else:
-        print(as_table(status))
+        say(as_table(status))
         for problem in status.problems:
             print(f"python -m maintenance: {problem}", file=sys.stderr)
     return WRONG if status.problems else OK
@@ -123,7 +123,7 @@ def _import(options: argparse.Namespace) -> int:
     ]
     for title, lines in parts:
         if lines or title in {made, disabled}:
-            print("\n".join((f"{title}:", *(f"  {line}" for line in lines or ["nothing"]))))
+            say("\n".join((f"{title}:", *(f"  {line}" for line in lines or ["nothing"]))))
     if done.missing:
         print("python -m maintenance: run `python -m deployments` first", file=sys.stderr)
     return WRONG if done.missing else OK
@@ -137,7 +137,7 @@ def _adopt(options: argparse.Namespace) -> int:
         found = adopt_roots(engine, roots, dry_run=options.dry_run, force=options.force)
         refused = not options.force and any(one.refused for one in found)
         for one in found:
-            print(_described(one, refused=refused, options=options))
+            say(_described(one, refused=refused, options=options))
     if refused:
         print(
             "python -m maintenance: nothing was adopted; mount the right storage, or use --force"
@@ -157,8 +157,8 @@ def _accept(options: argparse.Namespace) -> int:
         found = look_back(engine, private).problem
         if not options.dry_run:
             accept(engine, private)
-    print(found or "the database is as new as what the last run saw")
-    print("would be accepted" if options.dry_run else "accepted: the purge jobs work again")
+    say(found or "the database is as new as what the last run saw")
+    say("would be accepted" if options.dry_run else "accepted: the purge jobs work again")
     return OK
 
 
@@ -176,7 +176,7 @@ def _described(one: Adoption, *, refused: bool, options: argparse.Namespace) -> 
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m maintenance",
         description=__doc__,
         epilog="Exit status: 0 no error, 1 errors were found, 2 bad options.",

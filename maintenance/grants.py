@@ -5,7 +5,6 @@ submission or a run, and cannot change the schema.
 """
 
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from itertools import count
 
@@ -13,6 +12,7 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from maintenance.access import ACCESS, Access, Columns
 from maintenance.beat.tables import grant_reading
+from maintenance.command_line import run_command, say
 from maintenance.privileges import guarded
 from maintenance.schema.base import OLDEST, Version
 from maintenance.schema.versions import exists_in
@@ -106,6 +106,12 @@ def document() -> str:
     return "\n".join(parts)
 
 
+def main() -> int:
+    """Print the document; return the exit status."""
+    say(document().removesuffix("\n"))
+    return 0
+
+
 def _columns(table: str, parts: Iterable[Columns]) -> list[str]:
     return sorted({column for part in parts for column in part.get(table, ())}, key=_identifier)
 
@@ -131,4 +137,4 @@ def _identifier(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(document())
+    run_command(main)

@@ -14,8 +14,9 @@ from sqlalchemy.exc import OperationalError
 
 from demo.sample.loading import load_sample
 from demo.sample.spec import SampleSpec
+from maintenance.command_line import Parser, run_command, say
 from maintenance.errors import MaintenanceError
-from maintenance.outside_text import escape_what_cannot_be_printed, one_line
+from maintenance.outside_text import one_line
 from maintenance.schema import organizations
 from maintenance.schema.base import NEWEST, Version
 from maintenance.schema.versions import create_tables
@@ -27,10 +28,9 @@ OK, FAILED = 0, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the sample and say what it holds; return the exit status."""
     options = _parse(arguments)
-    escape_what_cannot_be_printed()
     try:
         spec = SampleSpec(submissions=options.submissions)
-        sys.stdout.write(f"{_load(load_settings(), spec, Version(options.validibot))}\n")
+        say(_load(load_settings(), spec, Version(options.validibot)))
     except (MaintenanceError, ValueError, OSError) as error:
         return _fail(str(error))
     except OperationalError as error:
@@ -59,7 +59,7 @@ def _fail(cause: str) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m demo.sample",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -77,4 +77,4 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
