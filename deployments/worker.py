@@ -3,7 +3,7 @@
 A worker that was killed may have left validator containers behind. So the worker first requests one
 run of cleanup-orphaned-containers, which removes only containers that outlived their time and is
 safe beside other workers. If the server does not answer, a warning is printed and the worker
-starts.
+starts. A work pool that does not exist is an error: no run would ever come.
 
 Then this process is replaced by `deployments/serving.py`, which runs `prefect worker start` and
 stops its runs before it ends. Arguments after `--` are passed on to the worker.
@@ -18,7 +18,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -35,6 +37,7 @@ from flows.cleanup_orphaned_containers import JOB
 from maintenance.command_line import Parser, run_command
 from maintenance.outside_text import one_line
 
+FAILED = 1
 REQUEST_SECONDS = 10.0
 RETRIES = 3
 """A server on SQLite answers that it is busy during another write."""
@@ -49,14 +52,20 @@ DEFAULTS = WORKER_SETTINGS | {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Request the clean-up and become the worker; return only if that is refused."""
     options = _parse(arguments)
-    problem = request_clean_up(datetime.now(UTC))
-    if problem:
-        sys.stderr.write(
-            f"python -m deployments.worker: no clean-up at start: {one_line(problem)}\n"
-        )
-        sys.stderr.flush()
+    missing = find_missing_pool(options.pool)
+    if missing is None:
+        problem = request_clean_up(datetime.now(UTC))
+        if problem:
+            _complain(f"no clean-up at start: {problem}")
+        become_worker(options.pool, options.options)
+    _complain(missing)
+    return FAILED
+
+
+def become_worker(pool: str, extra: Sequence[str]) -> NoReturn:
+    """Replace this process by the worker."""
     serving = [sys.executable, "-m", "deployments.serving"]
-    command = [*serving, *worker_command(options.pool, options.options)]
+    command = [*serving, *worker_command(pool, extra)]
     os.execve(command[0], command, worker_environment(os.environ))  # noqa: S606 - our own Python
 
 
@@ -86,12 +95,35 @@ def request_clean_up(now: datetime) -> str | None:
     return None
 
 
+def find_missing_pool(name: str) -> str | None:
+    """Return that the server has no work pool of this name, and which name may be meant.
+
+    Prefect's worker would make the pool and wait in it for ever. None when the pool is there, or
+    when the server cannot be asked: then the worker waits for it, and makes no pool either.
+    """
+    if not PREFECT_API_URL.value():
+        return None
+    short = {PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS, PREFECT_CLIENT_MAX_RETRIES: RETRIES}
+    try:
+        with temporary_settings(short), get_client(sync_client=True) as client:
+            names = [one.name for one in client.read_work_pools()]
+    except Exception:  # noqa: BLE001 - the request for the clean-up says what is wrong
+        return None
+    if name in names:
+        return None
+    if name == WORK_POOL:
+        return f"there is no work pool {name}; `python -m deployments` makes it"
+    near = get_close_matches(name, names, 1)
+    meant = f"; do you mean {near[0]}?" if near else f"; there are: {', '.join(names) or 'none'}"
+    return f"there is no work pool {name}{meant}"
+
+
 def worker_command(pool: str, extra: Sequence[str]) -> list[str]:
     """Return the command line of Prefect's worker in this Python."""
     return [
         *(sys.executable, "-m", "prefect", "worker", "start"),
         *("--pool", pool, "--with-healthcheck"),
-        *("--install-policy", "never"),
+        *("--install-policy", "never", "--no-create-pool-if-not-found"),
         *extra,
     ]
 
@@ -107,6 +139,11 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
         path = f"{ours}{os.pathsep}{path}"
     chosen = {name: environment.get(name) or default for name, default in DEFAULTS.items()}
     return {**environment, **chosen, "PATH": path}
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"python -m deployments.worker: {one_line(text)}\n")
+    sys.stderr.flush()
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

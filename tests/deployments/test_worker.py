@@ -21,6 +21,7 @@ from demo.ports import free_port
 from demo.servers import PrefectServer
 from deployments.worker import TAG, request_clean_up, worker_command, worker_environment
 from flows.cleanup_orphaned_containers import cleanup_orphaned_containers
+from tests.support.commands import run_command, without_prefect
 from tests.support.prefect_server import ask, edit_schedule, settings_of
 
 JOB = cleanup_orphaned_containers.name
@@ -103,6 +104,10 @@ def ends_of(runs: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {(one["state_name"], (one["state"]["message"] or "").partition(":")[0]) for one in runs}
 
 
+def pools(server: PrefectServer) -> set[str]:
+    return {one["name"] for one in ask(server, "POST", "/work_pools/filter", {})}
+
+
 def runs_at_start(server: PrefectServer) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = ask(
         server, "POST", "/flow_runs/filter", {"flow_runs": {"tags": {"all_": [TAG]}}}
@@ -177,6 +182,33 @@ def test_a_server_where_nothing_is_deployed_is_said(prefect_server: PrefectServe
         assert request_clean_up(NOON) == (
             f"there is no deployment {JOB}/default; `python -m deployments` makes it"
         )
+
+
+def test_a_work_pool_that_does_not_exist_is_refused_with_the_nearest_name(
+    deployed_server: PrefectServer,
+) -> None:
+    before = pools(deployed_server)
+    done = run_command(
+        *("deployments.worker", "--pool", "maintenence"),
+        env=without_prefect(**deployed_server.client_settings),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    said = "python -m deployments.worker: there is no work pool maintenence; do you mean"
+    assert done.stderr == f"{said} maintenance?\n"
+    assert pools(deployed_server) == before
+
+
+def test_a_server_without_the_work_pool_is_refused_with_the_command_that_makes_it(
+    prefect_server: PrefectServer,
+) -> None:
+    done = run_command("deployments.worker", env=without_prefect(**prefect_server.client_settings))
+    assert done.returncode == 1
+    assert done.stderr.endswith("no work pool maintenance; `python -m deployments` makes it\n")
+    assert pools(prefect_server) == set()
+
+
+def test_the_worker_makes_no_work_pool() -> None:
+    assert "--no-create-pool-if-not-found" in worker_command("maintenance", [])
 
 
 @pytest.mark.slow
