@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import prefect
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.exceptions import ObjectNotFound
 
 from deployments.client import ServerUnavailable, address, server
 from deployments.due import never_due
@@ -12,24 +11,21 @@ from deployments.monitoring.job_state import (
     NO_SCHEDULE,
     JobState,
     read_job,
-    read_workers,
-    seen_lately,
-    unseen_since,
 )
 from deployments.monitoring.open_server import LOGIN, check_login
+from deployments.monitoring.pool_check import APPLY, POOL, WORKER, check_pool
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.settings import load_deployment_settings
 from deployments.setup.automations.rescue import LOST, RERUN
 from flows.jobs import JOBS
 from maintenance.checks.finding import Check, Finding, error, not_checked, ok, warning
 
-SETTINGS, SERVER, POOL, WORKER = "schedules' settings", "Prefect server", "work pool", "worker"
+SETTINGS, SERVER = "schedules' settings", "Prefect server"
 RESCUE = "crash rescue"
 SCHEDULER_LOOP = timedelta(seconds=90)
 """The server makes the runs of a schedule that was edited within a minute."""
 RETRIES = 1
 """Fewer than elsewhere: an operator waits for the result."""
-APPLY = "set it up with: python -m deployments"
 
 
 def deployment_checks() -> list[Check]:
@@ -54,7 +50,7 @@ def _check_server() -> list[Finding]:
         with server(RETRIES) as client:
             found.append(_server(client))
             found.append(check_login())
-            found += _pool(client)
+            found += check_pool(client)
             found.append(_rescue(client))
             found += [_deployment(read_job(client, job)) for job in JOBS]
     except ServerUnavailable as problem:
@@ -72,30 +68,6 @@ def _server(client: SyncPrefectClient) -> Finding:
             SERVER, where, f"here it is {prefect.__version__}: run the same version on both sides"
         )
     return ok(SERVER, where)
-
-
-def _pool(client: SyncPrefectClient) -> list[Finding]:
-    try:
-        pool = client.read_work_pool(WORK_POOL)
-    except ObjectNotFound:
-        missing = error(POOL, f"there is no work pool {WORK_POOL}", APPLY)
-        return [missing, *not_checked([WORKER], "there is no work pool")]
-    text = f"{pool.name}, type {pool.type}"
-    if pool.is_paused:
-        found = warning(POOL, f"{text}, paused", f"prefect work-pool resume {WORK_POOL}")
-    else:
-        found = ok(POOL, text)
-    return [found, _worker(client)]
-
-
-def _worker(client: SyncPrefectClient) -> Finding:
-    now = datetime.now(UTC)
-    workers = read_workers(client)
-    present = [one.name for one in workers if seen_lately(one, now)]
-    if present:
-        return ok(WORKER, f"seen lately: {', '.join(sorted(present))}")
-    action = "start one with: python -m deployments.worker"
-    return error(WORKER, unseen_since(workers), action)
 
 
 def _rescue(client: SyncPrefectClient) -> Finding:

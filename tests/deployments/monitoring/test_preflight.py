@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import shlex
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from flows.jobs import JOBS
 from maintenance import settings as settings_module
 from maintenance.cli import main
 from maintenance.settings import Settings
-from tests.support.commands import run_fresh
+from tests.support.commands import run_fresh, without_prefect
 from tests.support.jobs_on_server import heartbeat
 from tests.support.prefect_server import ask, automations, deployments, edit_schedule, settings_of
 
@@ -72,17 +75,63 @@ def test_what_operators_paused_is_a_warning_and_what_is_missing_an_error(
     (rerun,) = automations(restored)[RERUN]
     edit_schedule(restored, job, {"active": False})
     ask(restored, "PATCH", f"/automations/{rerun['id']}", {"enabled": False})
-    ask(restored, "PATCH", "/work_pools/maintenance", {"is_paused": True})
     found = check(capsys, 0)
-    assert bad(found) == {
-        "clear-sessions/default": "warning",
-        "crash rescue": "warning",
-        "work pool": "warning",
-    }
+    assert bad(found) == {"clear-sessions/default": "warning", "crash rescue": "warning"}
     resume = f"prefect deployment schedule resume clear-sessions/default {schedule['id']}"
     assert found["clear-sessions/default"][2] == f"when the pause is over: {resume}"
     assert found["crash rescue"][1] == f"switched off: {RERUN}"
-    assert found["work pool"][2] == "prefect work-pool resume maintenance"
+
+
+QUEUE = "work_pools/maintenance/queues/default"
+POOL = "work_pools/maintenance"
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "back", "said", "command"),
+    [
+        (POOL, {"is_paused": True}, {"is_paused": False}, "it is paused", "work-pool resume"),
+        (
+            *(POOL, {"concurrency_limit": 0}, {"concurrency_limit": None}),
+            *("its concurrency limit is 0", "work-pool clear-concurrency-limit"),
+        ),
+        (
+            *(QUEUE, {"is_paused": True}, {"is_paused": False}),
+            *("work queue default is paused", "work-queue resume"),
+        ),
+        (
+            *(QUEUE, {"concurrency_limit": 0}, {"concurrency_limit": None}),
+            *("the concurrency limit of work queue default is 0", "work-queue clear-concurrency-"),
+        ),
+    ],
+)
+def test_a_pool_or_queue_in_which_no_run_starts_is_an_error_until_the_command_is_given(
+    environment: Settings,
+    deployed: PrefectServer,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+    change: dict[str, object],
+    back: dict[str, object],
+    said: str,
+    command: str,
+) -> None:
+    heartbeat(deployed, "one")
+    ask(deployed, "PATCH", f"/{path}", change)
+    try:
+        found = check(capsys, 1)
+        assert bad(found) == {"work pool": "error"}
+        _, text, action = found["work pool"]
+        assert text == f"maintenance, type process; no run starts: {said}"
+        assert action.startswith(f"prefect {command}")
+        done = subprocess.run(
+            [sys.executable, "-m", *shlex.split(action)],
+            env=without_prefect(**deployed.client_settings),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not bad(check(capsys, 0))
+    finally:
+        ask(deployed, "PATCH", f"/{path}", back)
 
 
 def test_a_server_that_nothing_was_set_up_on(
