@@ -44,6 +44,14 @@ COLUMNS = text(
     " LEFT JOIN pg_type t ON t.oid = a.atttypid ORDER BY 1, 2"
 )
 
+HIDDEN = text(
+    "SELECT DISTINCT CAST(n.nspname AS text) FROM pg_class t"
+    " JOIN pg_namespace n ON n.oid = t.relnamespace"
+    " WHERE t.relname = ANY (CAST(:tables AS text[])) AND t.relkind IN ('r', 'p')"
+    " AND NOT has_schema_privilege(n.oid, 'USAGE')"
+    " AND to_regclass(quote_ident(t.relname)) IS NULL ORDER BY 1"
+)
+
 TRIGGERS = text(
     "SELECT CAST(c.relname AS text) || ' (' || string_agg(g.tgname, ', ' ORDER BY g.tgname) || ')'"
     " FROM unnest(CAST(:tables AS text[])) AS w(name)"
@@ -52,6 +60,7 @@ TRIGGERS = text(
     " GROUP BY c.relname ORDER BY 1"
 )
 
+GRANTS = "docs/database-role.sql"
 INTERCHANGEABLE = ({"varchar", "text"}, {"smallint", "integer", "bigint"})
 """Types that a column may change to without effect on the jobs."""
 
@@ -67,18 +76,18 @@ def check_schema(connection: Connection, access: Access, *, writes: bool = True)
     Raises:
         SchemaMismatch: it is not; the text names everything that is wrong.
     """
+    hidden = hidden_schemas(connection, list(access.columns()))
+    if hidden:
+        message = f"role {_role(connection)} lacks USAGE ON SCHEMA {', '.join(hidden)}"
+        raise SchemaMismatch(f"{message}: grant it as in {GRANTS}; nothing was touched")
     found = list(problems(connection, access))
     if found:
         message = f"this database is not the Validibot that the job knows: {', '.join(found)}"
         raise SchemaMismatch(f"{message}; nothing was touched")
     refused = lacking(connection, privileges_of(access, writes=writes))
     if refused:
-        role = connection.execute(text("SELECT current_user")).scalar_one()
-        message = (
-            f"role {role} lacks {', '.join(as_grants(refused))}: grant it as in"
-            " docs/database-role.sql; nothing was touched"
-        )
-        raise SchemaMismatch(message)
+        message = f"role {_role(connection)} lacks {', '.join(as_grants(refused))}"
+        raise SchemaMismatch(f"{message}: grant it as in {GRANTS}; nothing was touched")
 
 
 def problems(connection: Connection, access: Access) -> Iterator[str]:
@@ -93,9 +102,22 @@ def problems(connection: Connection, access: Access) -> Iterator[str]:
     yield from unknown_references(connection, present)
 
 
+def hidden_schemas(connection: Connection, tables: list[str]) -> list[str]:
+    """Return the schemas that have some of the tables, but that the role may not use.
+
+    Without USAGE on their schema, tables seem to be missing.
+    """
+    return list(connection.execute(HIDDEN, {"tables": tables}).scalars())
+
+
 def triggers(connection: Connection, tables: list[str]) -> list[str]:
     """Return the tables that have enabled triggers, with their names."""
     return list(connection.execute(TRIGGERS, {"tables": tables}).scalars())
+
+
+def _role(connection: Connection) -> str:
+    role: str = connection.execute(text("SELECT current_user")).scalar_one()
+    return role
 
 
 def _of_tables(connection: Connection, access: Access) -> Iterator[str]:

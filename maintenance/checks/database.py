@@ -6,7 +6,7 @@ from itertools import chain
 from sqlalchemy import Connection, text
 
 from maintenance.access import ACCESS
-from maintenance.catalogue import problems, triggers
+from maintenance.catalogue import hidden_schemas, problems, triggers
 from maintenance.checks.continuations import CONTINUATIONS, check_continuations
 from maintenance.checks.finding import Check, Finding, Severity, error, not_checked, ok, warning
 from maintenance.database import APPLICATION, engine_for, transaction
@@ -16,7 +16,7 @@ from maintenance.expiring import EXPIRING
 from maintenance.guard import check_session
 from maintenance.indexes import has_index, missing_indexes
 from maintenance.privileges import as_grants, lacking, privileges_of
-from maintenance.schema.versions import live_version
+from maintenance.schema.versions import exists_in, live_version
 from maintenance.settings import Settings
 
 DATABASE, TABLES, GRANTS, INDEXES = "database", "tables and columns", "grants", "indexes"
@@ -54,6 +54,11 @@ FACTS = text(
     " pg_is_in_recovery() AS standby"
 )
 
+ABSENT = text(
+    "SELECT w.name FROM unnest(CAST(:tables AS text[])) AS w(name)"
+    " WHERE to_regclass(quote_ident(w.name)) IS NULL"
+)
+
 ELSEWHERE = text(
     "SELECT DISTINCT CAST(n.nspname AS text) FROM pg_class t"
     " JOIN pg_namespace n ON n.oid = t.relnamespace"
@@ -77,9 +82,12 @@ def _find(settings: Settings) -> list[Finding]:
     try:
         check_session(settings, f"{APPLICATION} check")
         with transaction(engine_for(settings, "check"), read_only=True) as connection:
-            facts, version = _facts(connection), _version(connection)
-            tables, grants = _tables(connection), _grants(connection)
-            found = [facts, version, tables, grants]
+            facts = _facts(connection)
+            hidden = hidden_schemas(connection, used_tables())
+            if hidden:
+                return [facts, *_hidden(hidden)]
+            version, tables = _version(connection), _tables(connection)
+            found = [facts, version, tables, _grants(connection)]
             if tables.level is Severity.ERROR:
                 left = (INDEXES, CONTINUATIONS)
                 return [*found, *not_checked(left, f"{TABLES} are not as expected")]
@@ -119,8 +127,14 @@ def _tables(connection: Connection) -> Finding:
     found = {job: list(problems(connection, access)) for job, access in ACCESS.items()}
     listed = list(dict.fromkeys(chain.from_iterable(found.values())))
     if listed:
-        names = [table for access in ACCESS.values() for table in access.columns()]
+        names = used_tables()
         elsewhere = connection.execute(ELSEWHERE, {"tables": names}).scalars().all()
+        if not elsewhere and len(_absent(connection, names)) == len(names):
+            action = (
+                "check that DATABASE_URL (or POSTGRES_DB) names Validibot's database, and that"
+                " its migrations were applied"
+            )
+            return error(TABLES, "none of Validibot's tables is in this database", action)
         action = "update Validibot or this project so that their versions match; jobs refuse to run"
         if elsewhere:
             action = (
@@ -147,11 +161,37 @@ def _tables(connection: Connection) -> Finding:
 def _grants(connection: Connection) -> Finding:
     needed = {job: privileges_of(access) for job, access in ACCESS.items()}
     refused = lacking(connection, set().union(*needed.values()))
+    version = live_version(connection)
+    expected = [table for table in used_tables() if exists_in(version, table)]
+    absent = _absent(connection, expected)
+    if not refused and absent:
+        tables = "1 table that is" if len(absent) == 1 else f"{len(absent)} tables that are"
+        return warning(GRANTS, f"not checked of {tables} missing")
     if not refused:
         return ok(GRANTS, "the role has every privilege that the jobs need")
     jobs = ", ".join(job for job, privileges in needed.items() if privileges & set(refused))
     action = "grant them: docs/database-role.sql has all statements"
     return error(GRANTS, f"the role lacks {_some(as_grants(refused))} (needed by {jobs})", action)
+
+
+def _hidden(schemas: list[str]) -> list[Finding]:
+    """Return the findings when the role may not use the schemas that have the tables."""
+    why = f"the role may not use schema {', '.join(schemas)}"
+    grants = error(
+        GRANTS,
+        f"the role lacks {', '.join(f'USAGE ON SCHEMA {name}' for name in schemas)}",
+        "grant it: docs/database-role.sql has all statements",
+    )
+    return [*not_checked((VERSION, TABLES), why), grants, *not_checked(NAMES[4:], why)]
+
+
+def used_tables() -> list[str]:
+    """Return the tables that any job uses, in any version of Validibot."""
+    return list(dict.fromkeys(table for access in ACCESS.values() for table in access.columns()))
+
+
+def _absent(connection: Connection, tables: list[str]) -> list[str]:
+    return list(connection.execute(ABSENT, {"tables": tables}).scalars())
 
 
 def _indexes(connection: Connection) -> Finding:

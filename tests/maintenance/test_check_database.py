@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import URL, text
+from sqlalchemy import URL, create_engine, text
 
 from demo.embedded import EmbeddedServer
 from maintenance import schema
 from maintenance.access import ACCESS
+from maintenance.catalogue import check_schema
 from maintenance.checks.continuations import CONTINUATIONS
 from maintenance.checks.database import (
     DATABASE,
@@ -23,6 +24,7 @@ from maintenance.checks.database import (
 )
 from maintenance.checks.finding import Finding, Severity, carry_out
 from maintenance.database import dispose_engines
+from maintenance.errors import SchemaMismatch
 from maintenance.grants import grants
 from maintenance.settings import Settings, load_settings
 from tests.support.validibot import Validibot
@@ -106,13 +108,47 @@ def test_missing_columns_and_tables_are_named(environment: Settings, validibot: 
     assert levels(findings) == FINE | {
         VERSION: "warning",
         TABLES: "error",
+        GRANTS: "warning",
         INDEXES: "warning",
         CONTINUATIONS: "warning",
     }
+    assert findings[GRANTS].text == "not checked of 1 table that is missing"
     assert findings[TABLES].text == (
         "column submissions_submission.expires_at is missing, table django_session is missing"
         " (used by purge-expired-submissions, purge-expired-outputs, process-purge-retries,"
         " cleanup-stuck-runs, clear-sessions, reclaim-residue)"
+    )
+
+
+def test_an_empty_database_has_no_tables_whose_grants_could_be_right(
+    server: EmbeddedServer,
+) -> None:
+    url = server.create_database("empty_validibot").render_as_string(hide_password=False)
+    findings = found(load_settings(DATABASE_URL=url))
+    dispose_engines()
+    server.drop_database("empty_validibot")
+    assert levels(findings) == dict.fromkeys(NAMES, "warning") | {DATABASE: "ok", TABLES: "error"}
+    assert findings[TABLES].text == "none of Validibot's tables is in this database"
+    assert "DATABASE_URL" in findings[TABLES].action
+    assert findings[GRANTS].text.startswith("not checked of ")
+
+
+def test_a_schema_that_the_role_may_not_use_is_a_missing_grant_and_no_missing_table(
+    limited: Settings, role: str, validibot: Validibot
+) -> None:
+    change(validibot, grants(role, ACCESS))
+    change(validibot, f"REVOKE USAGE ON SCHEMA public FROM PUBLIC, {role}")
+    findings = found(limited)
+    assert levels(findings) == dict.fromkeys(NAMES, "warning") | {DATABASE: "ok", GRANTS: "error"}
+    assert findings[GRANTS].text == "the role lacks USAGE ON SCHEMA public"
+    assert "docs/database-role.sql" in findings[GRANTS].action
+    engine = create_engine(limited.url)
+    with engine.connect() as connection, pytest.raises(SchemaMismatch) as refused:
+        check_schema(connection, ACCESS["clear-sessions"])
+    engine.dispose()
+    assert str(refused.value) == (
+        f"role {role} lacks USAGE ON SCHEMA public: grant it as in docs/database-role.sql;"
+        " nothing was touched"
     )
 
 
