@@ -28,6 +28,10 @@ AT_ONCE = 8
 
 STOPPED = "containers stopped"
 
+LEFT = "containers of ended runs were not stopped"
+WOULD_BE_LEFT = "containers of runs that would be ended would not be stopped"
+"""The same of a dry run, which stops none in any case."""
+
 
 class RunIsStopping(ContainerError):
     """A container was not stopped because of a stop request."""
@@ -79,13 +83,13 @@ class ContainerStopper:
 
     def preview(self, run_ids: Sequence[UUID], execution_ids: Sequence[str]) -> BatchResult:
         """Return which containers would be stopped."""
-        found, result = self._find(run_ids, execution_ids)
+        found, result = self._find(run_ids, execution_ids, left=WOULD_BE_LEFT)
         if found:
             result.repaired[STOPPED] += len(found)
         return result
 
     def _find(
-        self, run_ids: Sequence[UUID], execution_ids: Sequence[str]
+        self, run_ids: Sequence[UUID], execution_ids: Sequence[str], left: str = LEFT
     ) -> tuple[list[ManagedContainer], BatchResult]:
         """Return the containers of these runs, out of one list of all of Validibot's."""
         result = BatchResult()
@@ -97,11 +101,11 @@ class ContainerStopper:
             containers = self._open().managed()
         except EngineNotConfigured as error:
             if prefixes:
-                result.warnings.append(f"containers of ended runs were not stopped: {error}")
+                result.warnings.append(f"{left}: {error}")
             return [], result
         except ContainerError as error:
             self._refused = error
-            result.warnings.append(f"containers of ended runs were not stopped: {error}")
+            result.warnings.append(f"{left}: {error}")
             return [], result
         ended = set(run_ids)
         lengths = {len(prefix) for prefix in prefixes}

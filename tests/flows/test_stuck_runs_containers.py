@@ -20,6 +20,10 @@ from tests.support.stuck import Hanging
 from tests.support.validibot import NOW, Validibot
 
 STOPPED = "containers stopped"
+NOT_STOPPED = {
+    True: "containers of runs that would be ended would not be stopped: ",
+    False: "containers of ended runs were not stopped: ",
+}
 HEX = "0123456789ab"
 
 
@@ -115,7 +119,7 @@ def test_an_engine_that_is_away_is_a_warning_and_the_runs_end(
     for dry_run in (True, False):
         report = clean(batch_size=1, dry_run=dry_run)
         (warning,) = report.warnings
-        assert warning.startswith("containers of ended runs were not stopped: ")
+        assert warning.startswith(NOT_STOPPED[dry_run])
         assert "absent.sock" in warning
         assert (report.selected, report.failed) == (5, 0)
     ended = configured.validibot.rows(schema.runs)
@@ -128,9 +132,11 @@ def test_without_an_engine_only_an_attempt_that_names_a_container_causes_a_warni
     hanging: Hanging, execution: str, *, warned: bool
 ) -> None:
     hanging.tried(hanging.run(), provider_execution_id=execution)
-    report = clean()
-    assert (report.done, report.failed) == (1, 0)
-    assert ["DEPLOYMENT_TARGET" in one for one in report.warnings] == [True] * warned
+    for dry_run in (True, False):
+        report = clean(dry_run=dry_run)
+        assert (report.selected, report.failed) == (1, 0)
+        assert [one.startswith(NOT_STOPPED[dry_run]) for one in report.warnings] == [True] * warned
+        assert all("DEPLOYMENT_TARGET" in one for one in report.warnings)
 
 
 def test_a_run_without_anything_to_end_does_not_ask_the_engine(
