@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from maintenance.errors import SettingsError
-from maintenance.settings import explain
+from maintenance.settings import Settings, explain
+from maintenance.unknown_variables import variables_of, warn_of_unknown_variables
 
 PoolType = Literal["process", "docker", "kubernetes"]
 
@@ -54,6 +55,8 @@ def load_deployment_settings() -> DeploymentSettings:
         SettingsError: a value is invalid.
     """
     try:
-        return DeploymentSettings()
+        loaded = DeploymentSettings()
     except ValidationError as error:
         raise SettingsError(explain(error)) from None
+    warn_of_unknown_variables(variables_of(Settings.model_fields))
+    return loaded

@@ -28,6 +28,7 @@ from maintenance.checks.finding import (
     error,
     not_checked,
     ok,
+    warning,
 )
 from maintenance.checks.restore import RESTORE, restore_check
 from maintenance.checks.storage import storage_checks
@@ -36,9 +37,10 @@ from maintenance.database import engine_for
 from maintenance.errors import MaintenanceError, SettingsError
 from maintenance.outside_text import one_line
 from maintenance.restore import accept, look_back
-from maintenance.settings import settings
+from maintenance.settings import Settings, settings
 from maintenance.storage.adoption import Adoption, adopt_roots, application_of, check_roots
 from maintenance.storage.roots import open_roots, private_root
+from maintenance.unknown_variables import unknown_variables, variables_of
 
 OK, WRONG = 0, 1
 SETTINGS, STORAGE = "settings", "storage"
@@ -77,9 +79,9 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
         engine_check(current),
     ]
     target = current.deployment_target or "not set"
-    found = ok(
-        SETTINGS, f"storage is {current.data_storage_backend}, DEPLOYMENT_TARGET is {target}"
-    )
+    text = f"storage is {current.data_storage_backend}, DEPLOYMENT_TARGET is {target}"
+    unknown = unknown_variables(variables_of(Settings.model_fields))
+    found = warning(SETTINGS, text, "; ".join(unknown)) if unknown else ok(SETTINGS, text)
     return [found], checks
 
 

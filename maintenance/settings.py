@@ -19,6 +19,7 @@ from sqlalchemy import URL
 
 from maintenance.database_address import ignored_options, parse_address
 from maintenance.errors import SettingsError
+from maintenance.unknown_variables import variables_of, warn_of_unknown_variables
 
 logger = logging.getLogger(__name__)
 
@@ -241,6 +242,7 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any field's t
         loaded = Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(explain(error)) from None
+    warn_of_unknown_variables(variables_of(Settings.model_fields))
     if loaded.database_url is not None:
         ignored = ignored_options(loaded.database_url.get_secret_value())
         if ignored:
