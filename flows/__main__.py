@@ -26,6 +26,7 @@ from flows.options import parameters_of, parser
 from flows.run.final_state import RunStopped, UnfinishedRun, attached_report
 from flows.run.offline import server_answers, without_server
 from flows.run.prefect_context import LOGGER
+from flows.validation import validated
 from maintenance import stop_request
 from maintenance.command_line import run_command, say
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
@@ -91,12 +92,12 @@ def _run_and_print(job: Job, options: argparse.Namespace) -> int:
 
 
 def _run(job: Job, parameters: dict[str, Any]) -> Report:
-    validated = job.flow.validate_parameters(parameters)
+    given = validated(job, parameters)
     if server_answers():
-        report: Report = job.flow(**validated)
+        report: Report = job.flow(**given)
         return report
     with without_server():
-        outcome: Any = job.flow.fn(**validated)
+        outcome: Any = job.flow.fn(**given)
         if isinstance(outcome, State):
             outcome = outcome.data
         if isinstance(outcome, BaseException):

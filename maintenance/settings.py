@@ -19,6 +19,7 @@ from sqlalchemy import URL
 
 from maintenance.database_address import ignored_options, parse_address
 from maintenance.errors import SettingsError
+from maintenance.plain_words import requirement
 from maintenance.unknown_variables import variables_of, warn_of_unknown_variables
 
 logger = logging.getLogger(__name__)
@@ -270,8 +271,8 @@ def _is_ping_url(text: str) -> bool:
 def explain(error: ValidationError) -> str:
     """Return which variables are wrong and what is allowed, without their values."""
     lines = []
-    for problem in error.errors(include_input=False, include_context=False):
+    for problem in error.errors(include_input=False):
         variable = ".".join(str(part) for part in problem["loc"])
-        reason = problem["msg"].removeprefix("Value error, ")
+        reason = requirement(problem)
         lines.append(f"{variable}: {reason}" if variable else reason)
     return "Wrong settings: " + "; ".join(lines)
