@@ -1,14 +1,12 @@
 """A client of the Prefect server with short time-outs, for commands that must not hang."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events import Event
-from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
     PREFECT_API_URL,
@@ -17,11 +15,11 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from flows.run.server_access import explain_access
 from maintenance.errors import MaintenanceError
 
 REQUEST_SECONDS = 5.0
 RETRIES = 3
-REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class ServerUnavailable(MaintenanceError):
@@ -57,13 +55,8 @@ def server(retries: int = RETRIES) -> Iterator[SyncPrefectClient]:
     try:
         with temporary_settings(short), get_client(sync_client=True) as client:
             yield client
-    except PrefectHTTPStatusError as error:
-        raise _refusal(error.response.status_code) from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise ServerUnavailable(
-            f"no Prefect server answers at {address()} ({type(error).__name__})",
-            "see that it runs and that PREFECT_API_URL is right",
-        ) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, json.JSONDecodeError) as error:
+        raise ServerUnavailable(*explain_access(error)) from None
 
 
 def send_events(client: SyncPrefectClient, events: Sequence[Event]) -> None:
@@ -71,20 +64,3 @@ def send_events(client: SyncPrefectClient, events: Sequence[Event]) -> None:
     if events:
         body = [event.model_dump(mode="json") for event in events]
         client.request("POST", "/events", json=body)
-
-
-def address() -> str:
-    """Return the server's address without user name and password."""
-    parts = urlsplit(PREFECT_API_URL.value() or "")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _refusal(status: int) -> ServerUnavailable:
-    if status in REFUSED:
-        return ServerUnavailable(
-            f"the Prefect server at {address()} refuses us ({status})",
-            "set PREFECT_API_AUTH_STRING as the server has it",
-        )
-    return ServerUnavailable(
-        f"the Prefect server at {address()} answered {status}", "look into its log"
-    )

@@ -24,8 +24,9 @@ from flows.job import Job
 from flows.jobs import JOBS
 from flows.options import parameters_of, parser
 from flows.run.final_state import RunStopped, UnfinishedRun, attached_report
-from flows.run.offline import server_answers, without_server
+from flows.run.offline import without_server
 from flows.run.prefect_context import LOGGER
+from flows.run.server_access import why_no_server
 from flows.validation import validated
 from maintenance import stop_request
 from maintenance.command_line import run_command, say
@@ -33,6 +34,7 @@ from maintenance.errors import MaintenanceError, ParameterError, SettingsError
 from maintenance.outside_text import one_line
 from maintenance.report import Report, StopReason
 from maintenance.report_markdown import to_markdown
+from tasks.patience import by_hand
 
 OK, FAILED, BAD_OPTIONS = 0, 1, 2
 ENDED_BY_SIGNAL = 128
@@ -81,7 +83,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _run_and_print(job: Job, options: argparse.Namespace) -> int:
-    with stop_request.stoppable():
+    with stop_request.stoppable(), by_hand(patient=options.retry):
         try:
             report = _run(job, parameters_of(job, options))
         except UnfinishedRun as error:
@@ -93,9 +95,12 @@ def _run_and_print(job: Job, options: argparse.Namespace) -> int:
 
 def _run(job: Job, parameters: dict[str, Any]) -> Report:
     given = validated(job, parameters)
-    if server_answers():
+    problem = why_no_server()
+    if problem is None:
         report: Report = job.flow(**given)
         return report
+    if problem:
+        print(f"python -m flows: without a Prefect server: {one_line(problem)}", file=sys.stderr)
     with without_server():
         outcome: Any = job.flow.fn(**given)
         if isinstance(outcome, State):

@@ -44,6 +44,12 @@ def parser() -> OptionsParser:
         texts = job.flow.parameters.properties
         for parameter in inspect.signature(job.flow.fn).parameters.values():
             _add_option(sub, parameter, texts[parameter.name]["description"])
+        sub.add_argument(
+            "--retry",
+            action="store_true",
+            help="wait some minutes for a database or storage that does not answer, instead of"
+            " failing at once",
+        )
         sub.add_argument("--json", action="store_true", help="print the report as one JSON object")
     return top
 

@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from maintenance.errors import StatementTimeout
 from maintenance.stop_request import may_wait
 from maintenance.transient import is_transient
+from tasks.patience import tell_the_wait, waits_for
 
 BACKOFF = [60.0, 120.0, 240.0]
 """Seconds before each retry of a task."""
@@ -17,12 +18,20 @@ SHORT_BACKOFF = [30.0, 60.0, 120.0]
 """The same, for the job that is scheduled every five minutes."""
 
 
-def only_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether Prefect should retry: the error is transient and no stop was requested."""
+def only_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Return whether Prefect should retry: the error is transient and no stop was requested.
+
+    A run by hand waits only with patience (`tasks.patience`).
+    """
     try:
         state.result(raise_on_failure=True)
     except Exception as error:  # noqa: BLE001 - errors of every kind are classified here
-        return is_transient(error) and may_wait()
+        if not (is_transient(error) and waits_for(error) and may_wait()):
+            return False
+        delays = task.retry_delay_seconds
+        if isinstance(delays, list) and 0 < run.run_count <= len(delays):
+            tell_the_wait(error, delays[run.run_count - 1])
+        return True
     return False
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import prefect
 from prefect.client.orchestration import SyncPrefectClient
 
-from deployments.client import ServerUnavailable, address, server
+from deployments.client import ServerUnavailable, server
 from deployments.due import never_due
 from deployments.monitoring.job_state import (
     NO_SCHEDULE,
@@ -18,6 +18,7 @@ from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.settings import load_deployment_settings
 from deployments.setup.automations.rescue import LOST, RERUN
 from flows.jobs import JOBS
+from flows.run.server_access import address
 from maintenance.checks.finding import Check, Finding, error, not_checked, ok, warning
 
 SETTINGS, SERVER = "schedules' settings", "Prefect server"

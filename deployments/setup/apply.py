@@ -34,11 +34,14 @@ from deployments.setup.last_applied import LastApplied
 from deployments.setup.pools.work_pool import ensure_work_pool
 from deployments.setup.schedule_merge import Live, to_live
 from flows.jobs import JOBS
+from flows.run.server_access import why_no_server
 from maintenance.errors import MaintenanceError
 
 SCHEDULER_SECONDS = 60.0
 """The scheduler runs every few seconds; on a busy machine it takes longer."""
 POLL_SECONDS = 0.5
+ANSWER_SECONDS = 30.0
+"""For the first answer of a server that may just have been started."""
 
 
 class ApplyError(MaintenanceError):
@@ -98,10 +101,10 @@ def apply(
             "PREFECT_API_URL is not set; set it to the server's address, like"
             " http://127.0.0.1:4200/api"
         )
+    problem = why_no_server(ANSWER_SECONDS)
+    if problem:
+        raise ApplyError(problem)
     with get_client(sync_client=True) as client:
-        problem = client.api_healthcheck()
-        if problem is not None:
-            raise ApplyError(f"no Prefect server answers at {client.api_url}: {problem}")
         changes, last = Changes(dry_run, command_for(prefect_file)), LastApplied(client)
         ensure_work_pool(client, settings, last, changes)
         for one in declared:

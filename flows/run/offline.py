@@ -19,7 +19,6 @@ from prefect.settings import (
     temporary_settings,
 )
 
-HEALTH_SECONDS = 2.0
 NO_SERVER = "http://no-server.invalid/api"
 
 
@@ -30,17 +29,6 @@ class NoServer(httpx.BaseTransport):
         """Refuse the request."""
         message = "there is no Prefect server"
         raise httpx.ConnectError(message, request=request)
-
-
-def server_answers() -> bool:
-    """Return whether a Prefect server is configured and answers."""
-    url = PREFECT_API_URL.value()
-    if not url:
-        return False
-    try:
-        return httpx.get(f"{url}/health", timeout=HEALTH_SECONDS).is_success
-    except httpx.HTTPError:
-        return False
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from maintenance.errors import GuardLost, TransientDatabaseError
 from maintenance.guard import Guard, guard
 from maintenance.report import Report, StopReason
 from maintenance.settings import settings
+from tasks.patience import tell_the_wait, waits_for
 from tasks.retrying import BACKOFF
 
 JITTER = 0.3
@@ -92,7 +93,7 @@ def _carry_out_guarded(
         except GuardLost as error:
             interruption = error
             waits = 0 if run.report.batches > batches else waits
-            if waits == len(backoff):
+            if waits == len(backoff) or not waits_for(error):
                 raise
             _wait(run, backoff[waits], error)
             waits += 1
@@ -121,6 +122,7 @@ def _wait(run: Run, seconds: float, error: GuardLost) -> None:
     stop_request.check()
     seconds = min(seconds * (1 + JITTER * random.random()), max(0.0, run.budget.seconds_left))  # noqa: S311 - no secret
     run_logger().warning("interrupted, the next attempt is in %.0f s: %s", seconds, error)
+    tell_the_wait(error, seconds)
     stop_request.rest(seconds)
     stop_request.check()
 

@@ -17,6 +17,7 @@ from maintenance.errors import LockTimeout, StatementTimeout
 from maintenance.guard import Guard
 from maintenance.report import MAX_FAILURES, Report, StopReason
 from tasks.batching.slices import Slice
+from tasks.patience import work_done
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -185,6 +186,7 @@ class Run:
 
     def _account(self, step: str, progress: StepProgress, done: Slice[Any]) -> None:
         """Take over what a slice did: in the step's progress, the report and the log."""
+        work_done()
         progress.cursor, progress.rows = done.cursor, done.rows
         progress.finished = done.exhausted and not done.interrupted
         report = self.report

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ def environment_of_a_command(**variables: str) -> dict[str, str]:
     """Return nothing but what a command needs, and variables."""
     needed = ("PATH", "HOME", "DATABASE_URL", "STORAGE_ROOT", "PREFECT_HOME")
     return {name: os.environ[name] for name in needed if name in os.environ} | variables
+
+
+FIRST_WAIT = 45
+"""Seconds; less than the first wait before another attempt."""
 
 
 def flows(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -61,9 +66,42 @@ def test_without_json_the_report_is_for_people(validibot: Validibot) -> None:
 
 def test_it_works_beside_an_address_where_no_server_answers(validibot: Validibot) -> None:
     validibot.session(NOW - DAY)
-    done = flows("clear-sessions", "--json", PREFECT_API_URL="http://127.0.0.1:1/api")
+    done = flows("clear-sessions", "--json", PREFECT_API_URL="http://u:pw@127.0.0.1:1/api")
     assert done.returncode == 0, done.stderr
+    said = "without a Prefect server: no Prefect server answers at http://127.0.0.1:1/api (Connect"
+    assert f"python -m flows: {said}" in done.stderr
     assert json.loads(done.stdout)["done"] == 1
+
+
+def test_9_by_hand_a_wrong_host_fails_at_once(database_url: URL) -> None:
+    wrong = "postgresql://u:hidden-password@127.0.0.1:1/x"
+    done = run_command(
+        *("flows", "clear-sessions", "--json"),
+        env=environment_of_a_command(DATABASE_URL=wrong),
+        timeout=FIRST_WAIT,
+    )
+    assert done.returncode == 1
+    assert "Connection refused" in object_of(done)["message"]
+    assert "hidden-password" not in done.stderr + done.stdout
+
+
+def test_9_with_retry_it_waits_and_says_that_ctrl_c_ends_the_run() -> None:
+    wrong = "postgresql://u:hidden-password@127.0.0.1:1/x"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows", "clear-sessions", "--retry", "--json"],
+        env=environment_of_a_command(DATABASE_URL=wrong),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = next(line for line in process.stderr if "Ctrl-C" in line)
+    assert "Connection refused" in said
+    assert said.endswith("the next attempt is in about 60 s, Ctrl-C ends the run\n")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=FIRST_WAIT)
+    assert process.returncode == 130
+    assert json.loads(output)["stopped_because"] == "cancelled"
 
 
 def test_failed_items_end_with_status_1_and_are_named(validibot: Validibot) -> None:
