@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome = apply(
             options.prefect_file.resolve(),
             reset_schedules=options.reset_schedules,
+            bring_back=options.bring_back,
+            forget=options.forget,
             dry_run=options.dry_run,
         )
     except (MaintenanceError, httpx.HTTPError, OSError) as error:
@@ -51,6 +53,10 @@ def to_text(outcome: Outcome) -> str:
     ]
     if not changes.made:
         parts.insert(0, f"{made}: nothing")
+    if changes.undone:
+        lines = [*changes.undone, f"to bring it back: {changes.command} --bring-back"]
+        lines.append(f"to leave it so: {changes.command} --forget")
+        parts.append("Undone by `prefect deploy`:\n" + "\n".join(f"  {line}" for line in lines))
     if outcome.unsent:
         parts.append(f"Could not send the events about conflicts: {outcome.unsent}")
     if outcome.schedules:
@@ -81,6 +87,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--reset-schedules",
         action="store_true",
         help="replace operators' schedules with the file's; paused ones stay paused",
+    )
+    undone = parser.add_mutually_exclusive_group()
+    undone.add_argument(
+        "--bring-back",
+        action="store_true",
+        help="set again the parameters and pauses that `prefect deploy` has undone",
+    )
+    undone.add_argument(
+        "--forget", action="store_true", help="leave what `prefect deploy` has undone as it is"
     )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be changed")
     return parser.parse_args(arguments)

@@ -32,6 +32,8 @@ from deployments.monitoring.continuations import continuation_problems
 from deployments.monitoring.job_state import read_job, read_workers
 from deployments.monitoring.problems import Problem, Reported, backlog_problems, find_problems
 from deployments.monitoring.zombie_runs import mark_zombies
+from deployments.names import DEPLOYMENT
+from deployments.setup.remembered import remember
 from flows.backlog import read_backlogs
 from flows.jobs import JOBS
 from flows.run.events import PREFIX
@@ -108,6 +110,8 @@ def check(reported: Reported, now: datetime) -> list[Problem]:
         problems += continuation_problems()
         with server() as client:
             states = [read_job(client, job) for job in JOBS]
+            live = {_name(one.job): one.deployment for one in states if one.deployment}
+            remember(client, live)
             workers = []
             with suppress(ObjectNotFound):  # no work pool
                 workers = read_workers(client)
@@ -121,6 +125,10 @@ def check(reported: Reported, now: datetime) -> list[Problem]:
         text = f"unexpected {type(error).__name__} during the check"
         problems.append(Problem(f"{PREFIX}.watch", "watch", text))
     return problems
+
+
+def _name(job: str) -> str:
+    return f"{job}/{DEPLOYMENT}"
 
 
 def _check_and_print(reported: Reported) -> list[Problem]:

@@ -29,7 +29,7 @@ def only_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
         if not (is_transient(error) and waits_for(error) and may_wait()):
             return False
         delays = task.retry_delay_seconds
-        if isinstance(delays, list) and 0 < run.run_count <= len(delays):
+        if 0 < run.run_count <= len(delays):
             tell_the_wait(error, delays[run.run_count - 1])
         return True
     return False

@@ -32,6 +32,7 @@ from deployments.setup.declared import DeclaredDeployment, read_declared
 from deployments.setup.deployment import deploy, read_deployment
 from deployments.setup.last_applied import LastApplied
 from deployments.setup.pools.work_pool import ensure_work_pool
+from deployments.setup.remembered import tell_or_bring_back
 from deployments.setup.schedule_merge import Live, to_live
 from flows.jobs import JOBS
 from flows.run.server_access import why_no_server
@@ -77,7 +78,12 @@ class Outcome:
 
 
 def apply(
-    prefect_file: Path = PREFECT_FILE, *, reset_schedules: bool = False, dry_run: bool = False
+    prefect_file: Path = PREFECT_FILE,
+    *,
+    reset_schedules: bool = False,
+    bring_back: bool = False,
+    forget: bool = False,
+    dry_run: bool = False,
 ) -> Outcome:
     """Set up the server that PREFECT_API_URL names.
 
@@ -85,6 +91,8 @@ def apply(
         prefect_file: The file to apply.
         reset_schedules: Replace schedules that an operator has changed with the file's; what is
             paused stays paused.
+        bring_back: Set again the parameters and pauses that `prefect deploy` has undone.
+        forget: Take for wanted what `prefect deploy` has made of them.
         dry_run: Only return what would be done.
 
     Raises:
@@ -109,6 +117,8 @@ def apply(
         ensure_work_pool(client, settings, last, changes)
         for one in declared:
             deploy(client, one, last, changes, reset=reset_schedules)
+        names = [one.full_name for one in declared]
+        tell_or_bring_back(client, names, changes, bring_back=bring_back, forget=forget)
         apply_automations(client, last, changes)
         if dry_run:
             return Outcome(changes, read_schedules(client, declared))

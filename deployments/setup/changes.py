@@ -17,6 +17,8 @@ class Changes:
     """The command that applies the same file again."""
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    undone: list[str] = field(default_factory=list)
+    """What `prefect deploy` has undone of what operators had set."""
     conflicts: list[DeploymentConflict] = field(default_factory=list)
     """What was kept although its default has changed."""
 

@@ -22,7 +22,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from demo.environment import PROJECT, clean_environment
 from demo.processes import wait_until
 from demo.servers import PrefectServer
+from deployments import watch
 from deployments.__main__ import main
+from deployments.monitoring.problems import Reported
 from deployments.names import DEPLOYMENT, PREFECT_FILE, WORK_POOL
 from deployments.setup.changes import Changes
 from deployments.setup.conflicts import APPROVAL_NEEDED
@@ -30,6 +32,7 @@ from deployments.setup.declared import read_declared
 from deployments.setup.deployment import deploy
 from deployments.setup.last_applied import LastApplied
 from flows.jobs import JOBS
+from maintenance.settings import Settings
 from tests.support.prefect_server import (
     ask,
     automations,
@@ -225,6 +228,78 @@ def test_what_operators_changed_survives_and_a_changed_default_reaches_the_other
     assert [one["enabled"] for one in after[LOST]] == [True]
     assert "an operator switched it off" in line_of(said, f"automation '{RERUN}'")
     assert apply(prefect, "--prefect-file", defaults).startswith(NOTHING)
+
+
+def set_by_an_operator(prefect: PrefectServer) -> None:
+    """Set parameters, pause two schedules, and give one parameters of its own."""
+    keys = deployments(prefect)["cleanup-idempotency-keys"]
+    ask(prefect, "PATCH", f"/deployments/{keys['id']}", {"parameters": {"batch_size": 7}})
+    edit_schedule(prefect, "process-purge-retries", {"active": False})
+    edit_schedule(prefect, "clear-sessions", {"active": False, "parameters": {"max_batches": 3}})
+
+
+def what_an_operator_set(prefect: PrefectServer) -> dict[str, Any]:
+    found = deployments(prefect)
+    (sessions,) = found["clear-sessions"]["schedules"]
+    (retries,) = found["process-purge-retries"]["schedules"]
+    keys = found["cleanup-idempotency-keys"]
+    return {
+        "keys": keys["parameters"],
+        "sessions": (sessions["active"], sessions["parameters"]),
+        "retries": retries["active"],
+    }
+
+
+SET = {"keys": {"batch_size": 7}, "sessions": (False, {"max_batches": 3}), "retries": False}
+UNDONE = [
+    "cleanup-idempotency-keys/default: parameters batch_size=7 became (none)",
+    "clear-sessions/default: parameters max_batches=3 of schedule clear-sessions became (none)",
+    "clear-sessions/default: schedule clear-sessions was paused and was resumed",
+    "process-purge-retries/default: schedule process-purge-retries was paused and was resumed",
+]
+
+
+def undone(said: str) -> list[str]:
+    _, _, told = said.partition("Undone by `prefect deploy`:\n")
+    return sorted(line.strip() for line in told.partition("\n\n")[0].splitlines())[:-2]
+
+
+def test_what_prefect_deploy_undoes_is_told_and_can_be_brought_back(
+    prefect: PrefectServer,
+) -> None:
+    apply(prefect)
+    set_by_an_operator(prefect)
+    assert undone(apply(prefect)) == []
+    assert what_an_operator_set(prefect) == SET
+    prefect_deploy(prefect)
+    without = what_an_operator_set(prefect)
+    assert without == {"keys": {}, "sessions": (True, {}), "retries": True}
+    for options in ((), ("--dry-run",), ("--dry-run", "--bring-back"), ()):
+        said = apply(prefect, *options)
+        if "--bring-back" not in options:
+            assert undone(said) == UNDONE
+            assert "to bring it back: python -m deployments --bring-back\n" in said
+        assert what_an_operator_set(prefect) == without
+    said = apply(prefect, "--bring-back")
+    for text in UNDONE:
+        assert f"{text}: brought back\n" in said
+    assert what_an_operator_set(prefect) == SET
+    assert apply(prefect).startswith(NOTHING)
+
+
+def test_what_the_watch_saw_is_remembered_and_can_be_forgotten(
+    environment: Settings, prefect: PrefectServer
+) -> None:
+    apply(prefect, "--forget")
+    set_by_an_operator(prefect)
+    with temporary_settings(settings_of(prefect)):
+        watch.check(Reported(), datetime.now(UTC))
+    prefect_deploy(prefect)
+    with temporary_settings(settings_of(prefect)):
+        watch.check(Reported(), datetime.now(UTC))  # does not take the new state for wanted
+    assert undone(apply(prefect)) == UNDONE
+    assert "Undone" not in apply(prefect, "--forget")
+    assert "Undone" not in apply(prefect)
 
 
 def test_reset_schedules_takes_the_files_and_leaves_what_is_paused(prefect: PrefectServer) -> None:
