@@ -33,7 +33,7 @@ from deployments.names import DEPLOYMENT, WORK_POOL
 from maintenance.command_line import Parser, run_command
 from maintenance.errors import MaintenanceError
 from maintenance.outside_text import one_line, visible
-from maintenance.report import human_bytes
+from maintenance.wording import human_bytes
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 DIRECTORY = Path(".demo")

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Numeric, Row, cast, extract, func, literal, select
 
-from maintenance.report import human_age
 from maintenance.schema import continuations, runs
 from maintenance.schema.base import Version
 from maintenance.schema.versions import exists_in, live_version
 from maintenance.schema.vocabulary import UNFINISHED_CONTINUATION_STATES, RunStatus
+from maintenance.wording import human_age
 
 REDELIVERY = "python manage.py cleanup_stuck_runs"
 """Validibot's own command, which redelivers continuations before it does anything else."""

@@ -2,17 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import ClassVar, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
 
 from maintenance.outside_text import OneLine, one_line
+from maintenance.wording import human_bytes, number_of
 
 MAX_FAILURES = 20
-"""Most failures that are listed with their cause; `failed` counts all of them."""
+"""Most failures that a report lists with their cause; `failed` counts all of them."""
 
 MAX_THROTTLED = 20
 """Most entries of `throttled_because`."""
@@ -73,8 +74,8 @@ class Failure(BaseModel):
         if self.retry is None:
             return "correct the cause; the next run of the job tries it again"
         return (
-            f"correct the cause; tried {self.retry.attempts:,} times so far, the next attempt is"
-            f" after {self.retry.due:%Y-%m-%d %H:%M:%S} UTC"
+            f"correct the cause; tried {number_of(self.retry.attempts, 'times')} so far, the next"
+            f" attempt is after {self.retry.due:%Y-%m-%d %H:%M:%S} UTC"
         )
 
 
@@ -128,6 +129,8 @@ class BatchResult(BaseModel):
     warnings: list[str] = Field(default_factory=list)
     throttled_because: list[str] = Field(default_factory=list)
     """When and why the run slowed down or waited because of the database's health."""
+    most_failures: ClassVar[int] = MAX_FAILED_ITEMS
+    """Most failures that are kept with their cause and next attempt, each of which is logged."""
     stamped: list[UUID] = Field(default_factory=list, exclude=True)
     """The rows that were stamped last, the newest at the end; never printed."""
     failed_items: dict[str, str] = Field(default_factory=dict, exclude=True)
@@ -143,7 +146,7 @@ class BatchResult(BaseModel):
     def fail(self, item: str, cause: str, retry: NextAttempt | None = None) -> None:
         """Record one item's failure, and its next attempt if that is recorded."""
         self.failed += 1
-        if len(self.failures) < MAX_FAILURES:
+        if len(self.failures) < self.most_failures:
             self.failures.append(Failure(item=item, cause=cause, retry=retry))
         if len(self.failed_items) < MAX_FAILED_ITEMS:
             self.failed_items[one_line(item)] = one_line(cause)
@@ -170,7 +173,7 @@ class BatchResult(BaseModel):
         self.fingerprint = _sum_of(self.fingerprint, other.fingerprint)
         self.oldest = min(filter(None, (self.oldest, other.oldest)), default=None)
         self.newest = max(filter(None, (self.newest, other.newest)), default=None)
-        self.failures = [*self.failures, *other.failures][:MAX_FAILURES]
+        self.failures = [*self.failures, *other.failures][: self.most_failures]
         self.throttled_because = [*self.throttled_because, *other.throttled_because][:MAX_THROTTLED]
         new = [text for text in dict.fromkeys(other.warnings) if text not in self.warnings]
         self.warnings = [*self.warnings, *new[: max(0, MAX_WARNINGS - len(self.warnings))]]
@@ -210,6 +213,7 @@ class Report(BatchResult, RunHeading):
     duration_seconds: float = 0.0
     stopped_because: StopReason = StopReason.DRAINED
     message: str = ""
+    most_failures: ClassVar[int] = MAX_FAILURES
     overdue: Overdue | None = None
     alerts: int = 0
     """Items that have failed so often that an operator must act (SPEC 3, 5.3)."""
@@ -243,7 +247,7 @@ class Report(BatchResult, RunHeading):
         if self.stopped_because is StopReason.SKIPPED:
             return f"Skipped: {self.message}"
         if self.stopped_because is StopReason.ERROR:
-            return f"Stopped by an error after {self.done:,} items: {self.message}"
+            return f"Stopped by an error after {number_of(self.done, 'items')}: {self.message}"
         if self.dry_run:
             parts = [f"Dry run: {self.selected:,} selected, nothing changed"]
         elif not (self.selected or self.repaired):
@@ -252,13 +256,13 @@ class Report(BatchResult, RunHeading):
             parts = [f"{self.done:,} of {self.selected:,} done"]
         counts = {"failed": self.failed, "deferred": self.deferred, "skipped": self.skipped}
         parts += [f"{count:,} {name}" for name, count in counts.items() if count]
-        parts += [f"{count:,} {name}" for name, count in self.repaired.items() if count]
+        parts += [number_of(count, name) for name, count in self.repaired.items() if count]
         if self.files:
-            parts.append(f"{self.files:,} files ({human_bytes(self.bytes)})")
+            parts.append(f"{number_of(self.files, 'files')} ({human_bytes(self.bytes)})")
         if self.cancelled:
             parts.append("stopped on request")
         elif self.stopped_because is not StopReason.DRAINED:
-            parts.append(f"stopped by {self.stopped_because}")
+            parts.append(f"stopped by {self.stopped_because.replace('_', ' ')}")
         if self.overdue and self.overdue.rows and not self.dry_run:
             about = "about " if self.overdue.estimated else ""
             parts.append(f"{about}{self.overdue.rows:,} still overdue")
@@ -272,18 +276,3 @@ def _sum_of(first: str | None, second: str | None) -> str | None:
     if first is None or second is None:
         return first or second
     return f"{(int(first, 16) + int(second, 16)) % FINGERPRINT_MODULUS:032x}"
-
-
-def human_bytes(size: int) -> str:
-    """Return a size in bytes with a unit, in powers of 1024."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:  # noqa: PLR2004 - the base of the units above
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1024
-    return f"{value:,.1f} TiB"
-
-
-def human_age(seconds: float) -> str:
-    """Return an age as days, hours, minutes and seconds."""
-    return str(timedelta(seconds=round(seconds)))

@@ -1,52 +1,62 @@
 """A report as Markdown, for the Prefect UI and the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from maintenance.outside_text import as_markdown
-from maintenance.report import MAX_FAILURES, Report, human_age, human_bytes
+from maintenance.report import Report
+from maintenance.wording import human_age, human_bytes, number_of
 
 
 def to_markdown(report: Report) -> str:
     """Return the report as Markdown."""
     title = f"# {report.job}" + (" (dry run: nothing was changed)" if report.dry_run else "")
-    verb = "would be deleted" if report.dry_run else "deleted"
-    parts = [title, f"**{as_markdown(report.summary())}**", _facts(report)]
+    parts = [title, f"**{as_markdown(report.summary())}**", *_wrong(report), *_counts(report)]
+    if report.throttled_because:
+        parts.append(_listed("Pace", report.throttled_because))
+    if report.warnings:
+        parts.append(_listed("Warnings", report.warnings))
+    return "\n\n".join(part for part in (*parts, _facts(report)) if part) + "\n"
+
+
+def _wrong(report: Report) -> Iterator[str]:
+    """Yield what failed and what to do."""
+    if report.errors:
+        yield _listed("Errors", report.errors)
+    if report.failures:
+        items = [
+            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)} ({as_markdown(one.action)})"
+            for one in report.failures
+        ]
+        more = report.failed > len(report.failures)
+        rest = f"\n\nThe first {len(report.failures)} of {report.failed:,}." if more else ""
+        yield "## Failures\n\n" + "\n".join(items) + rest
+
+
+def _counts(report: Report) -> Iterator[str]:
     if report.selected or report.repaired:
-        parts.append(
+        yield (
             "| selected | done | failed | deferred | skipped |\n|--:|--:|--:|--:|--:|\n"
             f"| {report.selected:,} | {report.done:,} | {report.failed:,}"
             f" | {report.deferred:,} | {report.skipped:,} |"
         )
     if report.files:
-        parts.append(f"Files {verb}: {report.files:,} ({human_bytes(report.bytes)})")
-    parts.append(_residue(report))
-    parts.append(_table("Rows by table", report.rows_by_table))
-    parts.append(_table("Repaired", report.repaired))
-    parts.append(_table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies))
-    if report.errors:
-        parts.append("## Errors\n\n" + "\n".join(f"- {as_markdown(one)}" for one in report.errors))
-    if report.failures:
-        listed = "\n".join(
-            f"- `{as_markdown(one.item)}`: {as_markdown(one.cause)} ({as_markdown(one.action)})"
-            for one in report.failures
-        )
-        more = f"\n\nThe first {MAX_FAILURES} of {report.failed:,}."
-        parts.append("## Failures\n\n" + listed + (more if report.failed > MAX_FAILURES else ""))
-    if report.throttled_because:
-        listed = "\n".join(f"- {as_markdown(one)}" for one in report.throttled_because)
-        parts.append("## Pace\n\n" + listed)
-    if report.warnings:
-        parts.append(
-            "## Warnings\n\n" + "\n".join(f"- {as_markdown(one)}" for one in report.warnings)
-        )
-    return "\n\n".join(part for part in parts if part) + "\n"
+        verb = "would be deleted" if report.dry_run else "deleted"
+        yield f"Files {verb}: {report.files:,} ({human_bytes(report.bytes)})"
+    yield _residue(report)
+    yield _table("Rows by table", report.rows_by_table)
+    yield _table("Repaired", report.repaired)
+    yield _table("Unknown policies, treated as DO_NOT_STORE", report.unknown_policies)
+
+
+def _listed(title: str, texts: Iterable[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(f"- {as_markdown(one)}" for one in texts)
 
 
 def _facts(report: Report) -> str:
     facts = {
         "Up to": f"{report.as_of:%Y-%m-%d %H:%M:%S} UTC",
         "Stopped because": report.stopped_because.value.replace("_", " "),
-        "Took": f"{report.duration_seconds:,.1f} s, {report.batches:,} batches",
+        "Took": f"{report.duration_seconds:,.1f} s, {number_of(report.batches, 'batches')}",
     }
     if report.cutoff is not None:
         facts["Cutoff"] = f"{report.cutoff:%Y-%m-%d %H:%M:%S} UTC"
@@ -61,7 +71,7 @@ def _facts(report: Report) -> str:
         facts["Still overdue"] = f"{about}{report.overdue.rows:,}{oldest}"
     if report.fingerprint:
         facts["Selection"] = f"`{report.fingerprint}`"
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    return "## Run\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
 def _residue(report: Report) -> str:

@@ -24,7 +24,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.setup.deployment import read_deployment
 from deployments.setup.schedule_merge import to_live
-from flows.run.final_state import ITEMS_FAILED, SKIPPED
+from flows.run.final_state import SKIPPED, is_items_failed
 
 NO_ENGINE = "has no container engine"
 """In the message of a skipped run whose job can never have work in this deployment of Validibot."""
@@ -125,7 +125,7 @@ def did_its_work(run: FlowRun) -> bool:
     if state is None or (run.parameters or {}).get("dry_run"):
         return False
     if state.type is StateType.FAILED:
-        return state.name == ITEMS_FAILED
+        return is_items_failed(state)
     return state.name != SKIPPED or NO_ENGINE in (state.message or "")
 
 

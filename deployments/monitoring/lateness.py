@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import DeploymentSchedule
 from deployments.due import next_dates
 from deployments.monitoring.job_state import JobState
 from flows.backlog import Backlog
-from maintenance.report import human_age
+from maintenance.wording import human_age
 
 MISSED_WINDOWS = 2
 TICK = timedelta(seconds=1)

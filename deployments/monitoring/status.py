@@ -11,7 +11,7 @@ from deployments.monitoring.problems import uncounted
 from deployments.table import aligned
 from flows.backlog import Backlog, read_backlogs
 from flows.jobs import JOBS
-from maintenance.report import human_age
+from maintenance.wording import human_age
 
 HEADER = ("job", "schedule", "paused", "last run", "result", "next run", "overdue", "oldest")
 UNKNOWN = "?"

@@ -15,7 +15,7 @@ from maintenance.budget import Budget
 from maintenance.cutoff import Cutoff
 from maintenance.errors import LockTimeout, StatementTimeout
 from maintenance.guard import Guard
-from maintenance.report import MAX_FAILURES, Report, StopReason
+from maintenance.report import Report, StopReason
 from tasks.batching.slices import Slice
 from tasks.patience import work_done
 
@@ -190,8 +190,8 @@ class Run:
         progress.cursor, progress.rows = done.cursor, done.rows
         progress.finished = done.exhausted and not done.interrupted
         report = self.report
-        for failure in done.result.failures[: MAX_FAILURES - len(report.failures)]:
-            run_logger().warning(
+        for failure in done.result.failures:
+            run_logger().error(
                 "%s: %s failed: %s; %s", step, failure.item, failure.cause, failure.action
             )
         report.add(done.result)

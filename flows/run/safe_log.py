@@ -6,8 +6,10 @@ one, of the operating system or a library, may hold a name that a validator chos
 
 import logging
 
+from flows.run.final_state import UnfinishedRun
 from maintenance.outside_text import visible
 
+ENGINE = "prefect.engine"
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "maintenance")
 
 _formatter = logging.Formatter()
@@ -25,9 +27,25 @@ class VisibleText(logging.Filter):
         return True
 
 
+class WithoutOurEnds(logging.Filter):
+    """Drops the engine's traceback of a run that ended as Failed or Cancelled by its own decision.
+
+    The log of the run has said what failed, and its state has the summary. The traceback would
+    show the lines of ours and of Prefect's that hand the state over.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Pass every record but that one."""
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, UnfinishedRun)
+
+
 def install() -> None:
-    """Let the loggers of runs and tasks escape; a second call changes nothing."""
+    """Filter the records of runs, tasks and the engine; a second call changes nothing."""
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(one, VisibleText) for one in logger.filters):
             logger.addFilter(VisibleText())
+    engine = logging.getLogger(ENGINE)
+    if not any(isinstance(one, WithoutOurEnds) for one in engine.filters):
+        engine.addFilter(WithoutOurEnds())

@@ -66,8 +66,8 @@ def test_a_run_with_failed_items_does_not_look_green(validibot: Validibot) -> No
     failing = blocked(validibot)
     with without_server():
         state: Any = purge_expired_submissions.fn(as_of=NOW)
-    assert (state.type, state.name) == (StateType.FAILED, "ItemsFailed")
-    assert state.message == "0 of 1 done, 1 failed, 1 still overdue"
+    assert (state.type, state.name) == (StateType.FAILED, "Failed")
+    assert state.message == "Items failed: 0 of 1 done, 1 failed, 1 still overdue"
     assert isinstance(state.data, ItemsFailed)
     assert state.data.report.failures[0].item == f"submission {failing}"
 

@@ -151,7 +151,7 @@ def test_one_key_that_fails_is_one_items_failure_with_a_queued_retry(
         )
     with without_server():
         state: Any = purge_expired_submissions.fn(as_of=NOW)
-    assert (state.type, state.name) == (StateType.FAILED, "ItemsFailed")
+    assert (state.type, state.name) == (StateType.FAILED, "Failed")
     assert isinstance(state.data, ItemsFailed)
     (failure,) = state.data.report.failures
     assert failure.item == f"submission {failing}"

@@ -1,20 +1,29 @@
 """Text from outside in logs and on the terminal is escaped, whoever writes it (SPEC 10, 2.7)."""
 
+import io
 import logging
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from prefect import task
+from prefect.engine import handle_engine_signals
 
 from flows import job
 from flows.engine import health_address, wait_for_server
+from flows.purge_expired_submissions import purge_expired_submissions
 from flows.run import safe_log
-from tests.support.runs import offline
+from flows.run.final_state import ItemsFailed, RunStopped, UnfinishedRun
+from maintenance.report import Report
+from maintenance.settings import Settings
+from tests.support.runs import offline, run
+from tests.support.validibot import NOW, Validibot
 
 ROOT = Path(__file__).parents[2]
 ATTACK = "a\x1b[2J\u202eb"
@@ -24,6 +33,40 @@ SHOWN = "a\\x1b[2J\\u202eb"
 @task
 def failing(error: OSError) -> None:
     raise error
+
+
+@pytest.mark.parametrize("kind", [ItemsFailed, RunStopped])
+def test_2_7_the_engine_shows_no_traceback_of_a_run_that_ended_by_its_own_decision(
+    kind: type[UnfinishedRun],
+) -> None:
+    engine, shown = logging.getLogger("prefect.engine"), io.StringIO()
+    handler = logging.StreamHandler(shown)
+    engine.addHandler(handler)
+    try:
+        with pytest.raises(SystemExit), handle_engine_signals(uuid4()):
+            raise kind(Report(job="a-job", dry_run=False, as_of=datetime.now(UTC)))
+        assert shown.getvalue() == ""
+        with pytest.raises(SystemExit), handle_engine_signals(uuid4()):
+            raise ZeroDivisionError
+        assert "Traceback" in shown.getvalue()
+    finally:
+        engine.removeHandler(handler)
+
+
+def test_10_15_every_failed_item_is_logged_at_error_also_those_that_the_report_omits(
+    environment: Settings, validibot: Validibot, caplog: pytest.LogCaptureFixture
+) -> None:
+    (validibot.root / "private/submissions/x").mkdir(parents=True)
+    failing = {validibot.submission(input_file="submissions/x") for _ in range(25)}
+    report = run(purge_expired_submissions, as_of=NOW)
+    assert (report.failed, len(report.failures)) == (25, 20)
+    errors = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    lines = [one for one in errors if " failed: storage root" in one]
+    assert len(lines) == 25
+    for one in failing:
+        (line,) = (line for line in lines if f"submission {one} failed" in line)
+        assert "tried 1 time so far, the next attempt is after 20" in line
+        assert "private: submissions/x: is a directory" in line
 
 
 @pytest.mark.parametrize("error", [OSError(ATTACK), OSError(5, ATTACK, ATTACK)], ids=str)

@@ -104,15 +104,13 @@ MARKDOWN = """\
 # clear-sessions
 
 **1,230 of 1,234 done, 2 failed, 1 deferred, 1 skipped, 5 deadlines repaired, 12 files (2.0 KiB), \
-stopped by time_budget, 9 still overdue**
+stopped by time budget, 9 still overdue**
 
-- Up to: 2026-11-15 12:00:00 UTC
-- Stopped because: time budget
-- Took: 3.2 s, 7 batches
-- Cutoff: 2026-10-16 12:00:00 UTC
-- Oldest and newest row: 2026-09-16 12:00:00 and 2026-10-15 12:00:00 UTC
-- Still overdue: 9, the oldest for 1 day, 1:01:01
-- Selection: `abababababababababababababababab`
+## Failures
+
+- `submission 1`: disk full (correct the cause; the next run of the job tries it again)
+
+The first 1 of 2.
 
 | selected | done | failed | deferred | skipped |
 |--:|--:|--:|--:|--:|
@@ -132,19 +130,25 @@ Files deleted: 12 (2.0 KiB)
 |---|--:|
 | STORE_FOREVER | 2 |
 
-## Failures
-
-- `submission 1`: disk full (correct the cause; the next run of the job tries it again)
-
 ## Warnings
 
 - slow
+
+## Run
+
+- Up to: 2026-11-15 12:00:00 UTC
+- Stopped because: time budget
+- Took: 3.2 s, 7 batches
+- Cutoff: 2026-10-16 12:00:00 UTC
+- Oldest and newest row: 2026-09-16 12:00:00 and 2026-10-15 12:00:00 UTC
+- Still overdue: 9, the oldest for 25 hours
+- Selection: `abababababababababababababababab`
 """
 
 
 def test_an_empty_report_is_short() -> None:
     assert to_markdown(report()) == (
-        "# clear-sessions\n\n**Nothing to do**\n\n- Up to: 2026-11-15 12:00:00 UTC\n"
+        "# clear-sessions\n\n**Nothing to do**\n\n## Run\n\n- Up to: 2026-11-15 12:00:00 UTC\n"
         "- Stopped because: drained\n- Took: 0.0 s, 0 batches\n"
     )
 

@@ -14,13 +14,13 @@ from prefect.events.actions import ActionTypes, CallWebhook, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
 EVENTS = {
-    "prefect.flow-run.ItemsFailed",
+    "validibot-maintenance.items-failed",
     "validibot-maintenance.retry-alert",
     "validibot-maintenance.throttled",
     "validibot-maintenance.not-run",
     "validibot-maintenance.approval-needed",
 }
-"""The state of a run in which items failed, and our events that need an operator."""
+"""The events that need an operator."""
 
 SUBJECT = "Validibot Maintenance: {{ event.event }}"
 # Payloads hold file names: escaped for HTML, which e-mail is sent as, and for the markup of Slack.

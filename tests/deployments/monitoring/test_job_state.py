@@ -26,6 +26,8 @@ TICK = timedelta(microseconds=1)
         ("COMPLETED", "Skipped", "Skipped: flow run 1 holds the job", {}, False),
         ("COMPLETED", "Completed", "Dry run: 1 selected", {"dry_run": True}, False),
         ("FAILED", "ItemsFailed", "1 failed", {"dry_run": True}, False),
+        ("FAILED", "Failed", "Items failed: 1 of 2 done, 1 failed", {}, True),
+        ("FAILED", "Failed", "Items failed: 1 failed", {"dry_run": True}, False),
         ("FAILED", "Failed", "the database did not answer", {}, False),
     ],
 )

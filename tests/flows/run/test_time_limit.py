@@ -75,7 +75,7 @@ def test_10_14_a_run_at_its_limit_stops_after_its_batch(
         report = run(FLOW, as_of=NOW, batch_size=2, time_budget=3_600)
     assert len(met) == 1
     assert report.stopped_because is StopReason.TIME_LIMIT
-    assert report.summary() == "2 of 2 done, stopped by time_limit, 3 still overdue"
+    assert report.summary() == "2 of 2 done, stopped by time limit, 3 still overdue"
     monkeypatch.setattr(MODULE, "JOB", replace(MODULE.JOB, time_limit=timedelta(minutes=25)))
     assert run(FLOW, as_of=NOW).done == 3
     assert validibot.purged() == due

@@ -1,6 +1,7 @@
 """Runs on a Prefect server: their states, their reports, and what the UI shows."""
 
 import json
+import logging
 import subprocess
 from datetime import datetime, timedelta
 from typing import Any
@@ -53,6 +54,13 @@ def latest_run(server: PrefectServer, job: str) -> dict[str, Any]:
     )
 
 
+def errors_of(server: PrefectServer, run: str) -> list[str]:
+    """Return what a run has logged at ERROR, except the state in which it ended."""
+    query = {"logs": {"flow_run_id": {"any_": [run]}, "level": {"ge_": logging.ERROR}}}
+    found = server.api.ask("POST", "/logs/filter", query)
+    return [one["message"] for one in found if "Finished in state" not in one["message"]]
+
+
 def test_2_7_a_run_is_completed_with_its_summary_and_its_report_is_an_artifact(
     validibot: Validibot, prefect_server: PrefectServer
 ) -> None:
@@ -77,8 +85,13 @@ def test_2_7_a_run_with_failed_items_is_red_and_found_by_its_state(
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["failures"][0]["item"] == f"submission {failing}"
     state = latest_run(prefect_server, purge_expired_submissions.name)["state"]
-    assert (state["type"], state["name"]) == ("FAILED", "ItemsFailed")
-    assert state["message"] == "0 of 1 done, 1 failed, 1 still overdue"
+    assert (state["type"], state["name"]) == ("FAILED", "Failed")
+    assert state["message"] == "Items failed: 0 of 1 done, 1 failed, 1 still overdue"
+    assert done.stderr.count(f"submission {failing} failed: ") == 1
+    assert "Traceback" not in done.stderr
+    (line,) = errors_of(prefect_server, state["state_details"]["flow_run_id"])
+    assert f"submission {failing} failed: storage root {validibot.root}/private: sub" in line
+    assert "; correct the cause; tried 1 time so far, the next attempt is after 20" in line
 
 
 def test_2_8_a_run_while_another_holds_the_job_is_completed_as_skipped(
