@@ -8,6 +8,7 @@ from pydantic import Field
 from flows.deletion_by_age import delete_by_age, deletion_job
 from flows.parameters import AsOf, DeleteBatchSize, DryRun, MaxBatches, TimeBudget
 from flows.run.run import Run
+from flows.run.run_name import run_name
 from maintenance.expiring import CALLBACK_RECEIPTS, whole_days
 from maintenance.report import Report
 from maintenance.settings import settings
@@ -18,7 +19,7 @@ DEFAULT_DAYS = CALLBACK_RECEIPTS.age.days
 Days = Annotated[int, Field(ge=0, le=36_500)]
 
 
-@flow(name="cleanup-callback-receipts", validate_parameters=True)
+@flow(name="cleanup-callback-receipts", flow_run_name=run_name, validate_parameters=True)
 def cleanup_callback_receipts(
     days: Days = DEFAULT_DAYS,
     dry_run: DryRun = False,

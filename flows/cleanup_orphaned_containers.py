@@ -10,6 +10,7 @@ from flows.job import Job
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
 from flows.run.perform import perform
 from flows.run.run import Run
+from flows.run.run_name import run_name
 from maintenance.containers.engine import why_no_engine
 from maintenance.cutoff import Cutoff
 from maintenance.report import Overdue, Report
@@ -30,7 +31,7 @@ GRACE_SECONDS = 300
 GracePeriod = Annotated[float, Field(ge=0, le=86_400)]
 
 
-@flow(name="cleanup-orphaned-containers", validate_parameters=True)
+@flow(name="cleanup-orphaned-containers", flow_run_name=run_name, validate_parameters=True)
 def cleanup_orphaned_containers(
     dry_run: DryRun = False,
     as_of: AsOf = None,

@@ -11,6 +11,7 @@ from flows.job import Job
 from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
 from flows.run.perform import perform
 from flows.run.run import Run
+from flows.run.run_name import run_name
 from maintenance.report import Report
 from maintenance.settings import settings
 from tasks.preflight import choose_run_cutoff
@@ -30,7 +31,7 @@ DEFAULT_MINUTES = 30
 TimeoutMinutes = Annotated[int, Field(ge=1, le=43_200)]
 
 
-@flow(name="cleanup-stuck-runs", validate_parameters=True)
+@flow(name="cleanup-stuck-runs", flow_run_name=run_name, validate_parameters=True)
 def cleanup_stuck_runs(
     timeout_minutes: TimeoutMinutes = DEFAULT_MINUTES,
     dry_run: DryRun = False,

@@ -5,6 +5,7 @@ from prefect import flow
 from flows.deletion_by_age import delete_by_age, deletion_job
 from flows.parameters import AsOf, DeleteBatchSize, DryRun, MaxBatches, TimeBudget
 from flows.run.run import Run
+from flows.run.run_name import run_name
 from maintenance.expiring import SESSIONS
 from maintenance.report import Report
 from maintenance.settings import settings
@@ -12,7 +13,7 @@ from tasks.expiry.expired_rows import DeleteOptions
 from tasks.preflight import choose_run_cutoff
 
 
-@flow(name="clear-sessions", validate_parameters=True)
+@flow(name="clear-sessions", flow_run_name=run_name, validate_parameters=True)
 def clear_sessions(
     dry_run: DryRun = False,
     as_of: AsOf = None,

@@ -10,6 +10,7 @@ from flows.restores import refuse_restored_database, remember_what_was_stamped
 from flows.run.perform import perform
 from flows.run.prefect_context import has_server
 from flows.run.run import Run
+from flows.run.run_name import run_name
 from maintenance.report import Report, StopReason
 from maintenance.settings import settings
 from maintenance.storage.missing import FileCount
@@ -29,7 +30,7 @@ from tasks.retrying import SHORT_BACKOFF
 choose_cutoff = choose_run_cutoff.with_options(retry_delay_seconds=SHORT_BACKOFF)
 
 
-@flow(name="process-purge-retries", validate_parameters=True)
+@flow(name="process-purge-retries", flow_run_name=run_name, validate_parameters=True)
 def process_purge_retries(
     dry_run: DryRun = False,
     as_of: AsOf = None,

@@ -11,6 +11,7 @@ from flows.restores import refuse_restored_database, remember_what_was_stamped
 from flows.run.perform import perform
 from flows.run.prefect_context import has_server
 from flows.run.run import Run
+from flows.run.run_name import run_name
 from maintenance.report import Report
 from maintenance.settings import settings
 from maintenance.storage.missing import FileCount
@@ -28,7 +29,7 @@ from tasks.purge.outputs import (
 )
 
 
-@flow(name="purge-expired-outputs", validate_parameters=True)
+@flow(name="purge-expired-outputs", flow_run_name=run_name, validate_parameters=True)
 def purge_expired_outputs(
     dry_run: DryRun = False,
     as_of: AsOf = None,

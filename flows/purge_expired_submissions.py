@@ -9,6 +9,7 @@ from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
 from flows.restores import refuse_restored_database, remember_what_was_stamped
 from flows.run.perform import perform
 from flows.run.run import Run
+from flows.run.run_name import run_name
 from maintenance.report import Report
 from maintenance.settings import settings
 from maintenance.storage.missing import FileCount
@@ -24,7 +25,7 @@ from tasks.purge.submissions import (
 )
 
 
-@flow(name="purge-expired-submissions", validate_parameters=True)
+@flow(name="purge-expired-submissions", flow_run_name=run_name, validate_parameters=True)
 def purge_expired_submissions(
     dry_run: DryRun = False,
     as_of: AsOf = None,

@@ -9,6 +9,7 @@ from flows.parameters import AsOf, BatchSize, DryRun, MaxBatches, TimeBudget
 from flows.restores import refuse_restored_database
 from flows.run.perform import perform
 from flows.run.run import Run
+from flows.run.run_name import run_name
 from maintenance.report import Report
 from maintenance.settings import settings
 from tasks.preflight import choose_run_cutoff
@@ -17,7 +18,7 @@ from tasks.residue.options import ResidueOptions
 from tasks.residue.rows import reclaim_run_rows, reclaim_submission_rows
 
 
-@flow(name="reclaim-residue", validate_parameters=True)
+@flow(name="reclaim-residue", flow_run_name=run_name, validate_parameters=True)
 def reclaim_residue(
     dry_run: DryRun = True,
     as_of: AsOf = None,

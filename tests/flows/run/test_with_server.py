@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 from datetime import datetime, timedelta
 from typing import Any
@@ -68,7 +69,9 @@ def test_2_7_a_run_is_completed_with_its_summary_and_its_report_is_an_artifact(
     done = flows(prefect_server, purge_expired_submissions.name)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["done"] == 1
-    state = latest_run(prefect_server, purge_expired_submissions.name)["state"]
+    named = latest_run(prefect_server, purge_expired_submissions.name)
+    assert re.fullmatch(r"purge-expired-submissions 20.*:\d\d, by hand", named["name"])
+    state = named["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Completed")
     assert state["message"] == "1 of 1 done"
     artifact = latest(prefect_server, "artifacts", sort="CREATED_DESC")
@@ -92,6 +95,23 @@ def test_2_7_a_run_with_failed_items_is_red_and_found_by_its_state(
     (line,) = errors_of(prefect_server, state["state_details"]["flow_run_id"])
     assert f"submission {failing} failed: storage root {validibot.root}/private: sub" in line
     assert "; correct the cause; tried 1 time so far, the next attempt is after 20" in line
+
+
+def test_2_7_the_history_of_reports_tells_dry_runs_from_real_ones(
+    validibot: Validibot, prefect_server: PrefectServer
+) -> None:
+    validibot.session(NOW - DAY)
+    told = []
+    for options in (["--dry-run"], []):
+        flows(prefect_server, clear_sessions.name, *options)
+        artifact = latest(prefect_server, "artifacts", sort="CREATED_DESC")
+        told.append((artifact["description"], artifact["data"].splitlines()[0]))
+    assert told == [
+        ("Dry run: 1 selected, nothing changed", "# clear-sessions (dry run: nothing was changed)"),
+        ("1 of 1 done", "# clear-sessions"),
+    ]
+    run = latest_run(prefect_server, clear_sessions.name)
+    assert "dry run" not in run["name"]
 
 
 def test_2_8_a_run_while_another_holds_the_job_is_completed_as_skipped(
