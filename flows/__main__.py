@@ -143,8 +143,6 @@ def _log_to_standard_error() -> None:
     logger.addHandler(logging.StreamHandler(sys.stderr))
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # Prefect logs a bad parameter before it raises the error, which is printed here.
-    logging.getLogger("prefect.flows").setLevel(logging.CRITICAL)
 
 
 def _list() -> int:

@@ -41,9 +41,7 @@ def parser() -> OptionsParser:
             description=_manual(job),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        texts = job.flow.parameters.properties
-        for parameter in inspect.signature(job.flow.fn).parameters.values():
-            _add_option(sub, parameter, texts[parameter.name]["description"])
+        add_options(sub, job)
         sub.add_argument(
             "--retry",
             action="store_true",
@@ -52,6 +50,13 @@ def parser() -> OptionsParser:
         )
         sub.add_argument("--json", action="store_true", help="print the report as one JSON object")
     return top
+
+
+def add_options(sub: argparse.ArgumentParser, job: Job) -> None:
+    """Add an option for each parameter of a job's flow."""
+    texts = job.flow.parameters.properties
+    for parameter in inspect.signature(job.flow.fn).parameters.values():
+        _add_option(sub, parameter, texts[parameter.name]["description"])
 
 
 def parameters_of(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Validation of the parameters that were given on the command line (SPEC 9)."""
 
+import logging
 from typing import Any
 
 from prefect.exceptions import ParameterTypeError
@@ -17,12 +18,17 @@ def validated(job: Job, parameters: dict[str, Any]) -> dict[str, Any]:
         ParameterError: some are not allowed. The text names each option as it was given, and what
             it must be.
     """
+    log = logging.getLogger("prefect.flows")  # it logs what is said by the error below
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     try:
         return job.flow.validate_parameters(parameters)
     except ParameterTypeError as error:
         if not isinstance(error.__context__, ValidationError):
             raise
         problems = error.__context__.errors(include_url=False)
+    finally:
+        log.setLevel(level)
     found = []
     for problem in problems:
         name = str(problem["loc"][0])

@@ -1,9 +1,9 @@
 """`python -m maintenance`: checks and reports on this project's set-up (SPEC 9).
 
 check: is everything there that the jobs need? status: when did each job run, and what is overdue?
-import-beat-schedules: apply the schedules of Celery Beat to the deployments, and with --take-over
-disable its tasks. accept-restore: let the purge jobs work on a database that was restored from a
-backup.
+run, pause, resume: a job on the Prefect server, by its name. import-beat-schedules: apply the
+schedules of Celery Beat to the deployments, and with --take-over disable its tasks. accept-restore:
+let the purge jobs work on a database that was restored from a backup.
 
 This is the one module of the package that imports from the layers above; no module imports it.
 """
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from deployments.commands import add_commands
 from deployments.monitoring.preflight import deployment_checks
 from deployments.monitoring.status import as_json, as_table, read_status
 from deployments.setup.beat_import import import_schedules
@@ -191,6 +192,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     status = commands.add_parser("status", help="list the jobs with their runs and backlog")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(command=_status)
+    add_commands(commands)
     beat = commands.add_parser(
         "import-beat-schedules", help="apply the schedules that were edited in Celery Beat"
     )

@@ -10,6 +10,7 @@ SINGULAR = {
     "purges": "purge",
     "rows": "row",
     "runs": "run",
+    "schedules": "schedule",
     "submissions": "submission",
     "times": "time",
 }

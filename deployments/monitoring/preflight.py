@@ -133,11 +133,7 @@ def _edited_lately(job: JobState) -> bool:
 
 
 def _resume(job: JobState) -> str:
-    assert job.deployment is not None  # noqa: S101 - a job without one is not paused
-    if job.deployment.paused:
-        return "resume the deployment in the UI"
-    paused = next(one for one in job.deployment.schedules if not one.active)
-    return f"prefect deployment schedule resume {_name(job.job)} {paused.id}"
+    return f"python -m maintenance resume {job.job}"
 
 
 def _name(job: str) -> str:

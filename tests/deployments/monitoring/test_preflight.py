@@ -22,7 +22,7 @@ from maintenance.cli import main
 from maintenance.settings import Settings
 from tests.support.commands import run_fresh, without_prefect
 from tests.support.jobs_on_server import heartbeat
-from tests.support.prefect_server import ask, automations, deployments, edit_schedule, settings_of
+from tests.support.prefect_server import ask, automations, edit_schedule, settings_of
 
 OF_SERVER = ["Prefect server", "server's login", "work pool", "worker", "crash rescue"]
 NAMES = [
@@ -71,13 +71,12 @@ def test_what_operators_paused_is_a_warning_and_what_is_missing_an_error(
 ) -> None:
     heartbeat(restored, "one")
     job = "clear-sessions"
-    (schedule,) = deployments(restored)[job]["schedules"]
     (rerun,) = automations(restored)[RERUN]
     edit_schedule(restored, job, {"active": False})
     ask(restored, "PATCH", f"/automations/{rerun['id']}", {"enabled": False})
     found = check(capsys, 0)
     assert bad(found) == {"clear-sessions/default": "warning", "crash rescue": "warning"}
-    resume = f"prefect deployment schedule resume clear-sessions/default {schedule['id']}"
+    resume = "python -m maintenance resume clear-sessions"
     assert found["clear-sessions/default"][2] == f"when the pause is over: {resume}"
     assert found["crash rescue"][1] == f"switched off: {RERUN}"
 
