@@ -33,7 +33,7 @@ from maintenance.command_line import run_command, say
 from maintenance.errors import MaintenanceError, ParameterError, SettingsError
 from maintenance.outside_text import one_line
 from maintenance.report import Report, StopReason
-from maintenance.report_markdown import to_markdown
+from maintenance.report_terminal import as_text
 from tasks.patience import by_hand
 
 OK, FAILED, BAD_OPTIONS = 0, 1, 2
@@ -112,7 +112,10 @@ def _run(job: Job, parameters: dict[str, Any]) -> Report:
 
 
 def _print(report: Report, *, as_json: bool) -> None:
-    say(report.model_dump_json(indent=None) if as_json else to_markdown(report))
+    if as_json:
+        say(report.model_dump_json(indent=None))
+        return
+    say(as_text(report))
 
 
 def _print_error(job: str | None, error: BaseException, *, as_json: bool) -> None:

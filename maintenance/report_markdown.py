@@ -1,10 +1,11 @@
-"""A report as Markdown, for the Prefect UI and the terminal."""
+"""A report as Markdown, for the Prefect UI."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from maintenance.outside_text import as_markdown
 from maintenance.report import Report
-from maintenance.wording import human_age, human_bytes, number_of
+from maintenance.report_facts import facts_of
+from maintenance.wording import human_bytes
 
 
 def to_markdown(report: Report) -> str:
@@ -53,22 +54,7 @@ def _listed(title: str, texts: Iterable[str]) -> str:
 
 
 def _facts(report: Report) -> str:
-    facts = {
-        "Up to": f"{report.as_of:%Y-%m-%d %H:%M:%S} UTC",
-        "Stopped because": report.stopped_because.value.replace("_", " "),
-        "Took": f"{report.duration_seconds:,.1f} s, {number_of(report.batches, 'batches')}",
-    }
-    if report.cutoff is not None:
-        facts["Cutoff"] = f"{report.cutoff:%Y-%m-%d %H:%M:%S} UTC"
-    if report.oldest is not None and report.newest is not None:
-        facts["Oldest and newest row"] = (
-            f"{report.oldest:%Y-%m-%d %H:%M:%S} and {report.newest:%Y-%m-%d %H:%M:%S} UTC"
-        )
-    if report.overdue is not None:
-        age = report.overdue.oldest_age_seconds
-        oldest = f", the oldest for {human_age(age)}" if age is not None else ""
-        about = "about " if report.overdue.estimated else ""
-        facts["Still overdue"] = f"{about}{report.overdue.rows:,}{oldest}"
+    facts = facts_of(report)
     if report.fingerprint:
         facts["Selection"] = f"`{report.fingerprint}`"
     return "## Run\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items())

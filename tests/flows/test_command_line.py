@@ -2,12 +2,15 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -60,8 +63,43 @@ def test_without_json_the_report_is_for_people(validibot: Validibot) -> None:
     validibot.session(NOW - DAY)
     done = flows("clear-sessions", "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("# clear-sessions (dry run: nothing was changed)")
-    assert "1 selected" in done.stdout
+    assert done.stdout.startswith("clear-sessions (dry run: nothing was changed)\nDry run: 1 ")
+    assert not re.search(r"[\x1b|*`#]", done.stdout)
+
+
+def on_a_terminal(*arguments: str, **variables: str) -> str:
+    """Return what a command prints on a terminal of 90 columns."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 90))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows", *arguments],
+        env=environment_of_a_command(TERM="xterm", LC_ALL="C.UTF-8", **variables),
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the other side is closed
+        while part := os.read(ours, 1 << 16):
+            shown += part
+    os.close(ours)
+    process.wait(60)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_9_on_a_terminal_the_report_has_tables_for_people(validibot: Validibot) -> None:
+    (validibot.root / "private" / "submissions" / "x").mkdir(parents=True)
+    failing = validibot.submission(input_file="submissions/x")
+    shown = on_a_terminal("purge-expired-submissions")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert plain != shown
+    lines = plain.splitlines()
+    assert max(map(len, lines)) <= 90
+    assert lines[:2] == ["purge-expired-submissions", "0 of 1 done, 1 failed, 1 still overdue"]
+    assert re.search(r"(?m)^ Failed +Cause +What to do *$", plain)
+    assert str(failing)[:8] in plain
+    assert "──────" in plain
+    assert not re.search(r"[|*`#]", plain)
 
 
 def test_it_works_beside_an_address_where_no_server_answers(validibot: Validibot) -> None:
