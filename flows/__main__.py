@@ -26,6 +26,7 @@ from flows.options import parameters_of, parser
 from flows.run.final_state import RunStopped, UnfinishedRun, attached_report
 from flows.run.offline import without_server
 from flows.run.prefect_context import LOGGER
+from flows.run.progress import CLEAR, on_terminal
 from flows.run.server_access import why_no_server
 from flows.validation import validated
 from maintenance import stop_request
@@ -42,6 +43,8 @@ ENDED_BY_SIGNAL = 128
 
 JSON_OPTION = "--json"
 BAD_PARAMETERS = (ParameterError, SettingsError, ParameterTypeError, SignatureMismatchError)
+TASKS = "prefect.task_runs"
+"""Prefect's logger of tasks. On a terminal its lines about each task are left out."""
 STOPPED = (KeyboardInterrupt, TerminationSignal, stop_request.StopRequested)
 
 
@@ -140,12 +143,28 @@ def _status(error: BaseException) -> int:
     return ENDED_BY_SIGNAL + (number or signal.SIGTERM)
 
 
+class BesideProgress(logging.Filter):
+    """Gives each record a line of its own on a terminal, where one line shows the progress."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Clear the terminal's line; leave out what the progress says."""
+        of_task = record.name.startswith(TASKS) and record.levelno < logging.WARNING
+        if of_task or getattr(record, "action", None) == "slice":
+            return False
+        sys.stderr.write(CLEAR)
+        return True
+
+
 def _log_to_standard_error() -> None:
     """Log the progress of the run; only the report goes to standard output."""
     logger = logging.getLogger(LOGGER)
     logger.addHandler(logging.StreamHandler(sys.stderr))
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    if on_terminal():
+        # Not to the loggers: what goes to the Prefect server stays whole.
+        for handler in (*logger.handlers, *logging.getLogger().handlers):
+            handler.addFilter(BesideProgress())
 
 
 def _list() -> int:

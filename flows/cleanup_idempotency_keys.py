@@ -45,7 +45,15 @@ def cleanup_idempotency_keys(
     options = DeleteOptions(JOB.name, IDEMPOTENCY_KEYS, rows)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
     budget = JOB.budget(time_budget, max_batches)
-    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
+    run = Run(
+        JOB.name,
+        cutoff,
+        options,
+        budget,
+        dry_run,
+        first_rows=batch_size,
+        count_overdue=JOB.count_overdue,
+    )
     return delete_by_age(run)
 
 

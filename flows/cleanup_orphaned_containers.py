@@ -79,7 +79,8 @@ def cleanup_orphaned_containers(
         remove_all=remove_all,
         force=force,
     )
-    run = Run(JOB.name, start.cutoff, options, JOB.budget(time_budget, max_batches), dry_run)
+    budget = JOB.budget(time_budget, max_batches)
+    run = Run(JOB.name, start.cutoff, options, budget, dry_run, count_overdue=JOB.count_overdue)
     run.report.warnings += start.warnings
     return perform(
         run,

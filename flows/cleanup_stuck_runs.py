@@ -76,7 +76,15 @@ def cleanup_stuck_runs(
     options = StuckOptions(JOB.name, batch_size or settings().batch_size, timeout)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
     budget = JOB.budget(time_budget, max_batches)
-    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
+    run = Run(
+        JOB.name,
+        cutoff,
+        options,
+        budget,
+        dry_run,
+        first_rows=batch_size,
+        count_overdue=JOB.count_overdue,
+    )
     run.report.cutoff = cutoff.as_of - timeout
     return perform(run, preview=_preview, work=_work)
 

@@ -69,7 +69,15 @@ def purge_expired_outputs(
     options = PurgeOptions(JOB.name, batch_size or settings().batch_size, files=files)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
     budget = JOB.budget(time_budget, max_batches)
-    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
+    run = Run(
+        JOB.name,
+        cutoff,
+        options,
+        budget,
+        dry_run,
+        first_rows=batch_size,
+        count_overdue=JOB.count_overdue,
+    )
     return perform(run, preview=_preview, work=_work)
 
 

@@ -56,7 +56,15 @@ def reclaim_residue(
     options = ResidueOptions(JOB.name, rows, dry_run=dry_run)
     cutoff = choose_run_cutoff(JOB.name, as_of, dry_run=dry_run)
     budget = JOB.budget(time_budget, max_batches)
-    run = Run(JOB.name, cutoff, options, budget, dry_run, first_rows=batch_size)
+    run = Run(
+        JOB.name,
+        cutoff,
+        options,
+        budget,
+        dry_run,
+        first_rows=batch_size,
+        count_overdue=JOB.count_overdue,
+    )
     return perform(run, preview=_steps, work=_steps)
 
 

@@ -1,8 +1,8 @@
 """The frame around a job's steps: guard, interruptions, report, events, final state."""
 
 import random
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import cast
 
 from prefect.exceptions import Abort
@@ -57,7 +57,11 @@ def perform(
         Exception: a step failed. The report has been published.
     """
     steps = preview if run.dry_run else work
-    with killed_after(run.budget.limit_seconds), published(run.report):
+    with (
+        killed_after(run.budget.limit_seconds),
+        published(run.report),
+        closing_progress(run),
+    ):
         if guarded:
             look_for_beat(run)
         if run.dry_run or not guarded:
@@ -66,6 +70,15 @@ def perform(
             _carry_out_guarded(run, steps, idle_because, backoff)
     emit(run.report)
     return cast("Report", final_state(run.report))
+
+
+@contextmanager
+def closing_progress(run: Run) -> Iterator[None]:
+    """Run the block, and complete what shows the run's progress, however the block ends."""
+    try:
+        yield
+    finally:
+        run.progress.end(run.report)
 
 
 def _carry_out_guarded(

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task
 
 from flows.run.prefect_context import run_logger
+from flows.run.progress import Count, Progress
 from flows.run.refusals import Refusals
 from maintenance import stop_request
 from maintenance.budget import Budget
@@ -55,7 +56,9 @@ class Run:
         dry_run: whether the run only previews its work.
         first_rows: the batch size that was asked for, which the first batch has; None to start
             with smaller batches.
+        count_overdue: counts what is left to do, for the progress of a long run.
         report: what the run has done so far.
+        progress: what shows it during a long run.
         guard: the job's lock; None in a dry run, and when the job works without the database.
     """
 
@@ -65,8 +68,10 @@ class Run:
     budget: Budget
     dry_run: bool = False
     first_rows: int | None = None
+    count_overdue: Count | None = None
     report: Report = field(init=False)
     guard: Guard | None = field(init=False, default=None)
+    progress: Progress = field(init=False)
     _steps: dict[tuple[str, int], StepProgress] = field(init=False, default_factory=dict)
     _calls: Counter[str] = field(init=False, default_factory=Counter)
     _refusals: Refusals = field(init=False, default_factory=Refusals)
@@ -74,6 +79,7 @@ class Run:
     def __post_init__(self) -> None:
         """Begin the report."""
         self.report = Report(job=self.job, dry_run=self.dry_run, as_of=self.cutoff.as_of)
+        self.progress = Progress(self.job, self.cutoff, self.count_overdue)
 
     def drain(
         self, step: Task[..., Slice[Any]], options: object = None, *, resumable: bool = True
@@ -206,4 +212,5 @@ class Run:
                 f"{report.failed:,}",
                 extra={"action": "slice", "job": report.job, "selected": report.selected},
             )
+        self.progress.update(report)
         self._refusals.count(done.result)
