@@ -7,6 +7,7 @@ are restricted, requires both to match, where cron requires only one.
 
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from maintenance.errors import MaintenanceError
@@ -17,6 +18,10 @@ MONTHS = (
     *("jul", "aug", "sep", "oct", "nov", "dec"),
 )
 NAME_LETTERS = 3
+UTC = "UTC"
+HOUR = timedelta(hours=1)
+YEAR = 2026
+"""Any year: what counts is the difference of a zone's winter and summer from UTC."""
 PART = re.compile(r"(?P<first>\*|\w+)(-(?P<last>\w+))?(/(?P<step>[0-9]+))?")
 
 
@@ -127,4 +132,20 @@ def to_crontab(fields: tuple[str, str, str, str, str], timezone: str) -> Crontab
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise UnreadableCrontab(f"time zone {timezone[:40]!r} is not known") from None
     _, _, day, _, weekday = translated
-    return Crontab(" ".join(translated), timezone, day_or="*" in (day, weekday))
+    zone = UTC if _starts_each_hour(translated) and _whole_hours(timezone) else timezone
+    return Crontab(" ".join(translated), zone, day_or="*" in (day, weekday))
+
+
+def _starts_each_hour(fields: list[str]) -> bool:
+    """Return whether a line is due in every hour, so that it means the same in UTC.
+
+    In a zone that sets its clocks back, Prefect would start nothing in the hour that comes twice.
+    """
+    return set(fields[1:]) == {"*"}
+
+
+def _whole_hours(timezone: str) -> bool:
+    """Return whether a zone is whole hours from UTC, in winter and in summer."""
+    zone = ZoneInfo(timezone)
+    offsets = [datetime(YEAR, month, 1, tzinfo=zone).utcoffset() for month in (1, 7)]
+    return all(one is not None and not one % HOUR for one in offsets)

@@ -71,3 +71,21 @@ def test_the_time_zone_is_kept_and_must_be_known() -> None:
     assert str(found) == "0 3 * * * Europe/Vienna"
     with pytest.raises(UnreadableCrontab, match="time zone 'Nowhere/Land' is not known"):
         to_crontab(("0", "3", "*", "*", "*"), "Nowhere/Land")
+
+
+@pytest.mark.parametrize(
+    ("line", "timezone", "kept"),
+    [
+        ("*/5 * * * *", "Europe/Vienna", "UTC"),
+        ("0 * * * *", "Europe/Vienna", "UTC"),
+        ("0 * * * *", "Asia/Kolkata", "Asia/Kolkata"),
+        ("0 */2 * * *", "Europe/Vienna", "Europe/Vienna"),
+        ("*/5 * * * mon", "Europe/Vienna", "Europe/Vienna"),
+        ("0 3 * * *", "Europe/Vienna", "Europe/Vienna"),
+    ],
+)
+def test_a_line_of_every_hour_is_in_utc_where_clocks_that_are_set_back_make_no_gap(
+    line: str, timezone: str, kept: str
+) -> None:
+    minute, hour, day, month, weekday = line.split()
+    assert to_crontab((minute, hour, day, month, weekday), timezone).timezone == kept
