@@ -1,8 +1,8 @@
 """How long a run by hand waits for what it cannot reach (SPEC 9).
 
-A scheduled run waits for minutes, because no operator watches it and the cause may pass. By hand a wrong
-host is the likely cause: the run fails at once, unless it was asked for patience. After its first
-slice it waits as any other run, because then the address was right.
+A scheduled run waits for minutes, because no operator watches it and the cause may pass. By hand a
+wrong host is the likely cause: the run fails at once, unless it was asked for patience. After its
+first slice it waits as any other run, because then the address was right.
 """
 
 import logging

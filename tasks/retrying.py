@@ -28,8 +28,8 @@ def only_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
     except Exception as error:  # noqa: BLE001 - errors of every kind are classified here
         if not (is_transient(error) and waits_for(error) and may_wait()):
             return False
-        delays = task.retry_delay_seconds
-        if 0 < run.run_count <= len(delays):
+        delays: object = task.retry_delay_seconds  # a number, where all waits are equal
+        if isinstance(delays, list) and 0 < run.run_count <= len(delays):
             tell_the_wait(error, delays[run.run_count - 1])
         return True
     return False
