@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     run = start(job.name, {name: to_jsonable_python(checked[name]) for name in given})
     _tell(page_of(run))
     try:
-        ended = follow(run, _tell)
+        ended = follow(job.name, run, _tell)
     except KeyboardInterrupt:
         _tell(f"the run goes on; to stop it: prefect flow-run cancel {run.id}")
         return INTERRUPTED

@@ -68,8 +68,8 @@ def start(job: str, parameters: Mapping[str, Any]) -> FlowRun:
         return client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters))
 
 
-def follow(run: FlowRun, tell: Callable[[str], None]) -> Ended:
-    """Wait for the end of a run, and tell each state as it comes.
+def follow(job: str, run: FlowRun, tell: Callable[[str], None]) -> Ended:
+    """Wait for the end of a run of a job, and tell each state as it comes.
 
     While the server does not answer, the wait goes on.
     """
@@ -82,7 +82,7 @@ def follow(run: FlowRun, tell: Callable[[str], None]) -> Ended:
                 seen = state.name
                 tell(f"{found.name}: {seen}")
             if state.is_final():
-                return _ended(found)
+                return _ended(job, found)
             unclaimed = state.type is StateType.SCHEDULED
             if unclaimed and not told and time.monotonic() - waiting_since > PATIENCE_SECONDS:
                 told = True
@@ -103,10 +103,10 @@ def _read(run: FlowRun) -> FlowRun | None:
         return None
 
 
-def _ended(run: FlowRun) -> Ended:
+def _ended(job: str, run: FlowRun) -> Ended:
     assert run.state is not None  # noqa: S101 - it is final
     with server() as client:
-        report = _report(client, run)
+        report = _report(client, job, run)
     return Ended(
         run=str(run.id),
         name=run.name,
@@ -118,8 +118,7 @@ def _ended(run: FlowRun) -> Ended:
     )
 
 
-def _report(client: SyncPrefectClient, run: FlowRun) -> str | None:
-    job = run.name.partition(" ")[0]
+def _report(client: SyncPrefectClient, job: str, run: FlowRun) -> str | None:
     found = client.read_artifacts(
         artifact_filter=ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[job])
