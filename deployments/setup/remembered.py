@@ -6,6 +6,8 @@ watch. `prefect deploy` makes all schedules of a deployment anew: when none of t
 is left, it was at work, and what differs was undone by it.
 """
 
+import json
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
@@ -18,7 +20,11 @@ from pydantic import BaseModel, ValidationError
 from deployments.setup.changes import Changes
 from deployments.setup.deployment import read_deployment
 
+logger = logging.getLogger(__name__)
+
 VARIABLE = "validibot_maintenance_remembered"
+MAX_VARIABLE_VALUE_LENGTH = 5_000
+"""Characters of JSON that the server takes; nine deployments need half of it."""
 
 
 class RememberedSchedule(BaseModel):
@@ -85,9 +91,12 @@ class Remembered:
         self._memory.deployments[name] = state_of(live)
 
     def write(self) -> None:
-        """Store the value, unless it has not changed."""
+        """Store the value, unless it has not changed or is too long for a variable."""
         value = self._memory.model_dump(mode="json", exclude_defaults=True)
         if value == self._stored:
+            return
+        if len(json.dumps(value)) > MAX_VARIABLE_VALUE_LENGTH:
+            logger.warning("too many parameters of deployments to be remembered")
             return
         if self._stored is None:
             self._client.create_variable(VariableCreate(name=VARIABLE, value=value))
