@@ -37,7 +37,7 @@ FOLDERS = {
     "deployments": {"deployments.monitoring", "deployments.setup", "flows", "flows.run"},
     "deployments.monitoring": {"deployments", *SETUP, "flows", "flows.run"},
     "deployments.setup": {"deployments", *SETUP, "flows", "flows.run"},
-    "deployments.setup.automations": {"deployments", "deployments.setup", "flows.run"},
+    "deployments.setup.automations": {"deployments", "deployments.setup"},
     "deployments.setup.pools": {"deployments", "deployments.setup"},
 }
 """Of the folders of flows, tasks and deployments, those that the modules of each may import."""

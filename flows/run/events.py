@@ -10,7 +10,6 @@ from typing import Any
 
 from prefect.events import emit_event
 
-from flows.run.prefect_context import run_id
 from maintenance.outside_text import one_line
 from maintenance.report import Report, StopReason
 
@@ -19,13 +18,6 @@ RUN_FINISHED = f"{PREFIX}.run-finished"
 ITEMS_FAILED = f"{PREFIX}.items-failed"
 RETRY_ALERT = f"{PREFIX}.retry-alert"
 THROTTLED = f"{PREFIX}.throttled"
-ENDING = f"{PREFIX}.ending"
-"""The last event of a run's process, about the flow run itself.
-
-A process sends its events in order, but later than the server notes the end of a short run. The
-first heartbeat then arrives after the end, and the server would wait for another one in vain and
-mark the run as crashed. This event, which comes after every heartbeat, ends that wait.
-"""
 
 MAX_LISTED = 5
 MAX_TEXT = 500
@@ -55,7 +47,6 @@ def emit_events(report: Report) -> None:
     payload = payload_of(report) | {"outcome": outcome}
     for name in names_of(report):
         emit_event(event=name, resource=resource, payload=payload)
-    emit_event(event=ENDING, resource={"prefect.resource.id": f"prefect.flow-run.{run_id()}"})
 
 
 def outcome_of(report: Report) -> str:

@@ -13,8 +13,6 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from flows.run.events import ENDING
-
 SILENCE = timedelta(seconds=65)
 """Two missed heartbeats: a dead run is started again within 100 seconds."""
 
@@ -55,7 +53,7 @@ def rescue_automations(work_pool: str) -> list[AutomationCore]:
                     "prefect.flow-run.Running",
                     "prefect.flow-run.heartbeat",
                 },
-                expect={"prefect.flow-run.*", ENDING},
+                expect={"prefect.flow-run.*"},
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
