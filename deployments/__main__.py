@@ -56,7 +56,9 @@ def to_text(outcome: Outcome) -> str:
     if changes.undone:
         lines = [*changes.undone, f"to bring it back: {changes.command} --bring-back"]
         lines.append(f"to leave it so: {changes.command} --forget")
-        parts.append("Undone by `prefect deploy`:\n" + "\n".join(f"  {line}" for line in lines))
+        parts.append(
+            "Emptied, as `prefect deploy` does:\n" + "\n".join(f"  {line}" for line in lines)
+        )
     if outcome.unsent:
         parts.append(f"Could not send the events about conflicts: {outcome.unsent}")
     if outcome.schedules:
@@ -92,10 +94,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     undone.add_argument(
         "--bring-back",
         action="store_true",
-        help="set again the parameters and pauses that `prefect deploy` has undone",
+        help="set again the parameters that `prefect deploy` has emptied",
     )
     undone.add_argument(
-        "--forget", action="store_true", help="leave what `prefect deploy` has undone as it is"
+        "--forget", action="store_true", help="leave parameters that were emptied as they are"
     )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be changed")
     return parser.parse_args(arguments)

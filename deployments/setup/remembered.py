@@ -1,9 +1,8 @@
-"""What operators have set on deployments, remembered because `prefect deploy` undoes it.
+"""Parameters that operators have set on deployments: `prefect deploy` empties them without a word.
 
-`prefect deploy --all` empties the parameters of deployments and resumes their schedules, without a
-word. So the state of each deployment is kept in a Prefect variable, by every apply and by the
-watch. `prefect deploy` makes all schedules of a deployment anew: when none of the remembered ones
-is left, it was at work, and what differs was undone by it.
+So they are kept in a Prefect variable, by every apply and by the watch. When all parameters of a
+deployment or of a schedule are gone, that is told until they are brought back or forgotten. Pauses
+need no memory: `prefect deploy` keeps them, because prefect.yaml says of no schedule that it is on.
 """
 
 import json
@@ -30,16 +29,13 @@ MAX_VARIABLE_VALUE_LENGTH = 5_000
 class RememberedSchedule(BaseModel):
     """A schedule, by its slug."""
 
-    id: UUID
-    active: bool
     parameters: dict[str, Any] = {}
 
 
 class RememberedDeployment(BaseModel):
-    """A deployment as it was seen last before `prefect deploy` replaced its schedules."""
+    """A deployment as it was seen last before something of it was emptied."""
 
     id: UUID
-    paused: bool
     parameters: dict[str, Any] = {}
     schedules: dict[str, RememberedSchedule] = {}
 
@@ -64,24 +60,25 @@ class Remembered:
             self._memory = Memory()
 
     def undone(self, name: str, live: DeploymentResponse) -> list[str]:
-        """Return what `prefect deploy` has undone of a deployment, as texts."""
-        before = self._replaced(name, live)
-        return list(_differences(before, state_of(live))) if before else []
+        """Return what was emptied of a deployment since it was remembered, as texts."""
+        before = self._before(name, live)
+        return list(_emptied(before, state_of(live))) if before else []
 
     def bring_back(self, name: str, live: DeploymentResponse) -> None:
-        """Set what was undone of a deployment again."""
-        before = self._replaced(name, live)
+        """Set what was emptied of a deployment again."""
+        before = self._before(name, live)
         if before is None:
             return
-        update = DeploymentUpdate(parameters=before.parameters, paused=before.paused)
-        self._client.update_deployment(live.id, update)
+        if before.parameters and not live.parameters:
+            update = DeploymentUpdate(parameters=before.parameters)
+            self._client.update_deployment(live.id, update)
         for one in live.schedules:
             known = before.schedules.get(one.slug or "")
-            if known is not None:
+            if known is not None and known.parameters and not one.parameters:
                 self._client.update_deployment_schedule(
                     live.id,
                     one.id,
-                    active=known.active,
+                    active=one.active,
                     schedule=one.schedule,
                     parameters=known.parameters,
                 )
@@ -104,32 +101,26 @@ class Remembered:
             self._client.update_variable(VariableUpdate(name=VARIABLE, value=value))
         self._stored = value
 
-    def _replaced(self, name: str, live: DeploymentResponse) -> RememberedDeployment | None:
-        """Return a deployment as it was, if all of its schedules were made anew since."""
+    def _before(self, name: str, live: DeploymentResponse) -> RememberedDeployment | None:
+        """Return a deployment as it was remembered, None for another one of its name."""
         before = self._memory.deployments.get(name)
-        if before is None or before.id != live.id:
-            return None
-        known = {one.id for one in before.schedules.values()}
-        left = known & {one.id for one in live.schedules}
-        return before if known and not left else None
+        return before if before is not None and before.id == live.id else None
 
 
 def state_of(live: DeploymentResponse) -> RememberedDeployment:
     """Return what is remembered of a deployment."""
     schedules = {
-        one.slug: RememberedSchedule(id=one.id, active=one.active, parameters=one.parameters)
+        one.slug: RememberedSchedule(parameters=one.parameters)
         for one in live.schedules
         if one.slug
     }
-    return RememberedDeployment(
-        id=live.id, paused=live.paused, parameters=live.parameters or {}, schedules=schedules
-    )
+    return RememberedDeployment(id=live.id, parameters=live.parameters or {}, schedules=schedules)
 
 
 def tell_or_bring_back(
     client: SyncPrefectClient, names: list[str], changes: Changes, *, bring_back: bool, forget: bool
 ) -> None:
-    """List what `prefect deploy` has undone, or bring it back, and remember the present state.
+    """List the parameters that were emptied, or bring them back, and remember the present state.
 
     Args:
         client: of the Prefect server.
@@ -159,7 +150,7 @@ def tell_or_bring_back(
 
 
 def remember(client: SyncPrefectClient, deployments: Mapping[str, DeploymentResponse]) -> None:
-    """Remember deployments as they are, except those in which `prefect deploy` undid something.
+    """Remember deployments as they are, except those of which something was emptied.
 
     Args:
         client: of the Prefect server.
@@ -172,23 +163,14 @@ def remember(client: SyncPrefectClient, deployments: Mapping[str, DeploymentResp
     memory.write()
 
 
-def _differences(before: RememberedDeployment, now: RememberedDeployment) -> Iterator[str]:
-    if before.parameters != now.parameters:
-        yield f"parameters {_listed(before.parameters)} became {_listed(now.parameters)}"
-    if before.paused and not now.paused:
-        yield "the deployment was paused and was resumed"
+def _emptied(before: RememberedDeployment, now: RememberedDeployment) -> Iterator[str]:
+    if before.parameters and not now.parameters:
+        yield f"parameters {_listed(before.parameters)} became (none)"
     for slug, one in before.schedules.items():
         other = now.schedules.get(slug)
-        if other is None:
-            continue
-        if other.active and not one.active:
-            yield f"schedule {slug} was paused and was resumed"
-        if one.parameters != other.parameters:
-            yield (
-                f"parameters {_listed(one.parameters)} of schedule {slug} became"
-                f" {_listed(other.parameters)}"
-            )
+        if one.parameters and other is not None and not other.parameters:
+            yield f"parameters {_listed(one.parameters)} of schedule {slug} became (none)"
 
 
 def _listed(parameters: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in parameters.items()) or "(none)"
+    return ", ".join(f"{name}={value!r}" for name, value in parameters.items())

@@ -35,8 +35,15 @@ Selection:        abababababababababababababababab"""
 def full(**values: object) -> Report:
     return Report.model_validate(
         {
-            "job": "clear-sessions", "dry_run": False, "as_of": NOW, "batches": 1,
-            "selected": 1234, "done": 1230, "failed": 2, "files": 1, "bytes": 5,
+            "job": "clear-sessions",
+            "dry_run": False,
+            "as_of": NOW,
+            "batches": 1,
+            "selected": 1234,
+            "done": 1230,
+            "failed": 2,
+            "files": 1,
+            "bytes": 5,
             "rows_by_table": {"django_session": 1230, "untouched": 0},
             "repaired": {"deadlines repaired": 5},
             "fingerprint": "ab" * 16,

@@ -254,13 +254,11 @@ SET = {"keys": {"batch_size": 7}, "sessions": (False, {"max_batches": 3}), "retr
 UNDONE = [
     "cleanup-idempotency-keys/default: parameters batch_size=7 became (none)",
     "clear-sessions/default: parameters max_batches=3 of schedule clear-sessions became (none)",
-    "clear-sessions/default: schedule clear-sessions was paused and was resumed",
-    "process-purge-retries/default: schedule process-purge-retries was paused and was resumed",
 ]
 
 
 def undone(said: str) -> list[str]:
-    _, _, told = said.partition("Undone by `prefect deploy`:\n")
+    _, _, told = said.partition("Emptied, as `prefect deploy` does:\n")
     return sorted(line.strip() for line in told.partition("\n\n")[0].splitlines())[:-2]
 
 
@@ -273,7 +271,7 @@ def test_what_prefect_deploy_undoes_is_told_and_can_be_brought_back(
     assert what_an_operator_set(prefect) == SET
     prefect_deploy(prefect)
     without = what_an_operator_set(prefect)
-    assert without == {"keys": {}, "sessions": (True, {}), "retries": True}
+    assert without == {"keys": {}, "sessions": (False, {}), "retries": False}
     for options in ((), ("--dry-run",), ("--dry-run", "--bring-back"), ()):
         said = apply(prefect, *options)
         if "--bring-back" not in options:
@@ -298,8 +296,8 @@ def test_what_the_watch_saw_is_remembered_and_can_be_forgotten(
     with temporary_settings(settings_of(prefect)):
         watch.check(Reported(), datetime.now(UTC))  # does not take the new state for wanted
     assert undone(apply(prefect)) == UNDONE
-    assert "Undone" not in apply(prefect, "--forget")
-    assert "Undone" not in apply(prefect)
+    assert "Emptied" not in apply(prefect, "--forget")
+    assert "Emptied" not in apply(prefect)
 
 
 def test_reset_schedules_takes_the_files_and_leaves_what_is_paused(prefect: PrefectServer) -> None:
