@@ -54,7 +54,7 @@ from tests.stack.stack import (
 from tests.stack.validibot import STORAGE, VALIDATOR, StandIn, validibot_on
 from tests.support.docker_engine import not_tested
 
-pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 TMP = "/tmp"  # noqa: S108 - of a container
 HEALTHY = {"database", "server", "worker"}
