@@ -29,22 +29,24 @@ from tests.support.docker_engine import (
     docker_engine_or_skip,
 )
 from tests.support.markers import identify, mark_storage
+from tests.support.memory import keep_pytests_folders_there, memory, temporary_folder
 from tests.support.unmarked import Guard
 from tests.support.validibot import Validibot
 
 SHARED = pytest.StashKey[Path]()
 """A folder of all processes of one run of pytest."""
 TEMPLATE = "template_validibot"
-DATA_BYTES = 2 * 2**30
 SERVER_PARAMETERS = {"fsync": "off", "max_connections": "200", "track_commit_timestamp": "on"}
 
 _numbers = count()
 _guard = Guard()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest asks where its folders shall be
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder that all processes share, and choose for all of them."""
     crash_points.choose()
+    keep_pytests_folders_there()
     if not hasattr(config, "workerinput"):
         # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
         config.stash[SHARED] = Path(tempfile.mkdtemp(prefix="vm-", dir=memory()))
@@ -109,19 +111,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         _guard.watch(None)
 
 
-def memory() -> str | None:
-    """Return a folder for the servers' data in memory, where a database is made ten times as fast.
-
-    None, for the usual folder of temporary files, when there is none or it is too small.
-    """
-    folder = os.environ.get("TEST_DATABASE_FOLDER", "/dev/shm")  # noqa: S108 - in folders of its own
-    try:
-        enough = shutil.disk_usage(folder).free >= DATA_BYTES
-    except OSError:
-        return None
-    return folder if enough and os.access(folder, os.W_OK) else None
-
-
 def make_template(folder: Path) -> Path:
     """Return the data directory of a PostgreSQL with an empty Validibot; make it when absent."""
     data = folder / "pg"
@@ -137,9 +126,7 @@ def make_template(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def server(pytestconfig: pytest.Config) -> Iterator[EmbeddedServer]:
     template = make_template(pytestconfig.stash[SHARED])
-    with tempfile.TemporaryDirectory(
-        prefix="vm-", dir=memory(), ignore_cleanup_errors=True
-    ) as directory:
+    with temporary_folder() as directory:
         data = Path(directory) / "pg"
         # The command keeps the owner, who is not the one that runs the tests when that is root.
         subprocess.run(["cp", "-a", str(template), str(data)], check=True)
@@ -205,7 +192,7 @@ def environment(
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[PrefectServer]:
     """A real Prefect server, started for the first test that asks for it."""
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         home = Path(name)
         with PrefectServer(home, home, clean_environment(os.environ, home)) as running:
             running.wait_until_ready()

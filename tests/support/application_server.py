@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 import psycopg
 
 from demo.embedded import ADMIN_DATABASE, EmbeddedServer, embedded_server
+from tests.support.memory import temporary_folder
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -112,8 +112,7 @@ class ApplicationServer:
 @contextmanager
 def application_server(parameters: dict[str, str]) -> Iterator[ApplicationServer]:
     """Run one for as long as the block lasts."""
-    # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
-    with TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         data = Path(name) / "pg"
         with embedded_server(data, parameters) as server:
             running = ApplicationServer(server, data)
