@@ -21,6 +21,7 @@ from maintenance.database import dispose_engines
 from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER, Settings
 from tests.support import crash_points
+from tests.support.dialect import share_compiled_statements
 from tests.support.distribution import GroupScheduling, arrange, lower_priority, mark
 from tests.support.docker_engine import (
     Containers,
@@ -47,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the folder that all processes share, and choose for all of them."""
     crash_points.choose()
     keep_pytests_folders_there()
+    share_compiled_statements()
     if not hasattr(config, "workerinput"):
         # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
         config.stash[SHARED] = Path(tempfile.mkdtemp(prefix="vm-", dir=memory()))
