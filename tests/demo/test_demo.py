@@ -19,6 +19,8 @@ from demo.__main__ import RUNS
 from demo.environment import PROJECT, clean_environment
 from tests.support.memory import temporary_folder
 
+pytestmark = pytest.mark.xdist_group("servers of the demo")
+
 FULL_SECONDS = 120
 STOP_SECONDS = 20
 SERVED = "The schedules are being served"

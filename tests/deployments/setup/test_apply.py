@@ -53,7 +53,12 @@ EVENTS = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5"}
 EVENT_SECONDS = 60.0
 NEEDED = "needs your approval: "
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("servers that are set up"),
+]
 
 
 @pytest.fixture(scope="module")
