@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
@@ -50,11 +50,13 @@ class ApplicationServer:
     def stop(self, how: Stop) -> None:
         """Stop it, and wait until all of its processes are gone."""
         postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        if how is Stop.KILL:
+            postmaster.suspend()  # so that it starts no more children, and does not reap them
         processes = [postmaster, *postmaster.children()]
         if how is Stop.KILL:
-            postmaster.suspend()  # so that it starts no more of them
             for process in processes:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # a session that has just ended
+                    process.kill()
         else:
             postmaster.send_signal(how.value)
         if self._process is not None:
