@@ -33,10 +33,13 @@ from tests.support.markers import identify, mark_storage
 from tests.support.memory import keep_pytests_folders_there, memory, temporary_folder
 from tests.support.unmarked import Guard
 from tests.support.validibot import Validibot
+from tests.support.work import work_for_every_job
 
 SHARED = pytest.StashKey[Path]()
 """A folder of all processes of one run of pytest."""
 TEMPLATE = "template_validibot"
+WITH_PARENTS = "template_with_parents"
+WITH_WORK = "template_with_work"
 SERVER_PARAMETERS = {"fsync": "off", "max_connections": "200", "track_commit_timestamp": "on"}
 
 _numbers = count()
@@ -125,6 +128,14 @@ def make_template(folder: Path) -> Path:
     return data
 
 
+def build(running: EmbeddedServer, name: str, root: Path) -> Validibot:
+    """Make a template that has the rows that all others refer to; return its builder."""
+    engine = create_engine(running.create_database(name, template=TEMPLATE).set(drivername=DRIVER))
+    validibot = Validibot(engine, root)
+    engine.dispose()
+    return validibot
+
+
 @pytest.fixture(scope="session")
 def server(pytestconfig: pytest.Config) -> Iterator[EmbeddedServer]:
     template = make_template(pytestconfig.stash[SHARED])
@@ -141,9 +152,30 @@ def template_database(server: EmbeddedServer) -> str:
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def parents(server: EmbeddedServer) -> Validibot:
+    """The builder of the template with the rows that all others refer to."""
+    return build(server, WITH_PARENTS, Path())
+
+
+@pytest.fixture(scope="session")
+def work(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Validibot:
+    """The builder of the template with work for every job."""
+    validibot = build(server, WITH_WORK, make_storage(tmp_path_factory.mktemp("work")))
+    work_for_every_job(validibot)
+    validibot.engine.dispose()
+    return validibot
+
+
 @pytest.fixture
-def database_url(server: EmbeddedServer, template_database: str) -> Iterator[URL]:
+def database_url(
+    request: pytest.FixtureRequest, server: EmbeddedServer, template_database: str
+) -> Iterator[URL]:
     name = f"test_{next(_numbers)}"
+    if template_database == TEMPLATE:
+        for fixture, builder in (("validibot", "parents"), ("validibot_with_work", "work")):
+            if fixture in request.fixturenames:
+                template_database = request.getfixturevalue(builder).name
     yield server.create_database(name, template=template_database)
     server.drop_database(name)
 
@@ -169,7 +201,12 @@ def database(database_url: URL) -> Iterator[Engine]:
 
 @pytest.fixture
 def storage_root(tmp_path: Path) -> Path:
-    root = tmp_path / "storage"
+    return make_storage(tmp_path)
+
+
+def make_storage(folder: Path) -> Path:
+    """Return a new storage root, which is marked as the application's."""
+    root = folder / "storage"
     for name in ("private", "public"):
         (root / name).mkdir(parents=True)
     mark_storage(root)
@@ -216,5 +253,17 @@ def containers(docker_engine: DockerEngine) -> Iterator[Containers]:
 
 
 @pytest.fixture
-def validibot(database: Engine, storage_root: Path) -> Validibot:
-    return Validibot(database, storage_root)
+def validibot(
+    request: pytest.FixtureRequest, database: Engine, storage_root: Path, template_database: str
+) -> Validibot:
+    if template_database != TEMPLATE:
+        return Validibot(database, storage_root)
+    parents: Validibot = request.getfixturevalue("parents")
+    return parents.at(database, storage_root)
+
+
+@pytest.fixture
+def validibot_with_work(work: Validibot, database: Engine, storage_root: Path) -> Validibot:
+    """One with `work_for_every_job`, whose rows and files are copied and not made anew."""
+    shutil.copytree(work.root, storage_root, dirs_exist_ok=True)
+    return work.at(database, storage_root)
