@@ -71,12 +71,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return how many worker processes `-n auto` means: tests wait for others half of the time."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many worker processes `-n auto` means.
+
+    Tests wait for others some of the time, and those with Prefect servers most of it.
+    """
     processors = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
-    return (processors or 1) + 1
+    without_servers = "not (server" in config.option.markexpr  # as `make test-fast` does
+    return (processors or 1) + (1 if without_servers else 2)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -53,7 +53,15 @@ LONGEST_FIRST = (
     "crashes of reclaim-residue",
     "servers of the demo",
     "servers that are set up",
+    "tests/flows/test_expired_rows_odd.py",
+    "tests/flows/test_odd_times_in_purges.py",
     "tests/flows/test_wrong_storage.py",
+    "tests/flows/test_refused_rows.py",
+    "tests/flows/test_command_line.py",
+    "tests/flows/test_restores.py",
+    "tests/test_recipe.py",
+    "tests/test_commands.py",
+    "tests/test_distribution.py",
 )
 """Groups that take long start first: at the end, all other workers would wait for them.
 
