@@ -122,7 +122,11 @@ class Validibot:
         self._insert_parents()
 
     def at(self, engine: Engine, root: Path) -> Self:
-        """Return the builder of a copy of this Validibot, which goes on where this one is."""
+        """Return the builder of a copy of this Validibot, which goes on where this one is.
+
+        It is connected: what a test sets in the environment then is not meant for it.
+        """
+        engine.connect().close()
         other = copy(self)
         other.engine, other.root = engine, root
         other._numbers, other._random = deepcopy((self._numbers, self._random))
