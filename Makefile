@@ -14,7 +14,7 @@ BACKENDS = --extra s3 --extra gcs --extra kubernetes
 SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format lock clean
+.PHONY: help demo test test-fast check format lock sbom clean
 
 # Prefect takes twice as long to import without byte code, and every run of a flow imports it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -58,6 +58,9 @@ lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files
 	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra dev)
 	@cp requirements.lock requirements-runtime.lock  # what is locked there is taken here, too
 	$(call lock,requirements-runtime.lock,$(BACKENDS))
+
+sbom: $(STAMP) ## Write the software bill of materials to build/, and list the licences
+	@exec $(RUN) .ci/sbom.py build/sbom.cdx.json
 
 clean: ## Remove .venv and everything else that was made
 	@rm -rf $(VENV) .venv-lock build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
