@@ -3,7 +3,7 @@
 A worker that was killed may have left validator containers behind. So the worker first requests one
 run of cleanup-orphaned-containers, which removes only containers that outlived their time and is
 safe beside other workers. If the server does not answer, a warning is printed and the worker
-starts.
+starts. So it is if a worker of the same name seems to be at work.
 
 Then this process is replaced by `deployments/serving.py`, which runs `prefect worker start` and
 stops its runs before it ends. Arguments after `--` are passed on to the worker.
@@ -29,6 +29,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from deployments.client import server
+from deployments.monitoring.worker_names import same_name
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.worker_settings import WORKER_SETTINGS
 from flows.cleanup_orphaned_containers import JOB
@@ -48,12 +50,14 @@ DEFAULTS = WORKER_SETTINGS | {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Request the clean-up and become the worker; does not return."""
     options = _parse(arguments)
-    problem = request_clean_up(datetime.now(UTC))
+    now = datetime.now(UTC)
+    problem = request_clean_up(now)
     if problem:
-        sys.stderr.write(
-            f"python -m deployments.worker: no clean-up at start: {one_line(problem)}\n"
-        )
-        sys.stderr.flush()
+        _warn(f"no clean-up at start: {problem}")
+    name = worker_name(options.options)
+    taken = find_same_name(options.pool, name, now) if name else None
+    if taken:
+        _warn(taken)
     serving = [sys.executable, "-m", "deployments.serving"]
     command = [*serving, *worker_command(options.pool, options.options)]
     os.execve(command[0], command, worker_environment(os.environ))  # noqa: S606 - our own Python
@@ -85,6 +89,26 @@ def request_clean_up(now: datetime) -> str | None:
     return None
 
 
+def find_same_name(pool: str, name: str, now: datetime) -> str | None:
+    """Return a warning if a worker of this name seems to be at work; None if that is unknown."""
+    try:
+        with server(retries=0) as client:
+            return same_name(client, pool, name, now)
+    except Exception:  # noqa: BLE001 - the worker must start in any case
+        return None
+
+
+def worker_name(options: Sequence[str]) -> str | None:
+    """Return the name among options of `prefect worker start`, None if Prefect makes one up."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--name", "-n")
+    try:
+        found, _ = parser.parse_known_args(list(options))
+    except argparse.ArgumentError:
+        return None
+    return found.name or None
+
+
 def worker_command(pool: str, extra: Sequence[str]) -> list[str]:
     """Return the command line of Prefect's worker in this Python."""
     return [
@@ -106,6 +130,11 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
         path = f"{ours}{os.pathsep}{path}"
     chosen = {name: environment.get(name) or default for name, default in DEFAULTS.items()}
     return {**environment, **chosen, "PATH": path}
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"python -m deployments.worker: {one_line(text)}\n")
+    sys.stderr.flush()
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
