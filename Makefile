@@ -4,17 +4,19 @@
 # The first of these that is new enough and can make a virtual environment is taken.
 PYTHON = python3.13 python3.12 python3.11 python3
 UV_VERSION = 0.13.9
+PREFIX = /opt/validibot-maintenance
+STORAGE = /srv/validibot/storage
 
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 PIP_OPTIONS := -qq --no-input --disable-pip-version-check
 SLOW_NEEDS := server or docker or browser or compose or system_postgres
-BACKENDS = --extra s3 --extra gcs
+BACKENDS = --extra s3 --extra gcs --extra kubernetes
 SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format lock clean
+.PHONY: help demo test test-fast check format lock install sbom clean
 
 # Prefect takes twice as long to import without byte code, and every run of a flow imports it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -33,6 +35,7 @@ help: ## List the targets and the variables
 ## SIZE=n : demo: load n submissions
 ## ARGS='...' : test, test-fast: options of pytest, such as ARGS='-x -k purge' or ARGS='-n0 --pdb'
 ## CRASHES=all : test, test-fast: crash runs at all points; a number repeats a sample of them
+## PREFIX=, STORAGE= : install: the folder to install into, and that with Validibot's files
 ## UPGRADE=1 : lock: raise all packages to their newest versions
 
 demo: $(STAMP) ## Show the whole system with sample data
@@ -58,6 +61,13 @@ lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files
 	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra dev)
 	@cp requirements.lock requirements-runtime.lock  # what is locked there is taken here, too
 	$(call lock,requirements-runtime.lock,$(BACKENDS))
+
+install: ## Install without Docker, with units for systemd (as root; docs/systemd.md)
+	$(require-python)
+	@exec sh deployments/systemd/install.sh $(lastword $(FOUND)) $(PREFIX) $(STORAGE)
+
+sbom: $(STAMP) ## Write the software bill of materials to build/, and list the licences
+	@exec $(RUN) .ci/sbom.py build/sbom.cdx.json
 
 clean: ## Remove .venv and everything else that was made
 	@rm -rf $(VENV) .venv-lock build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

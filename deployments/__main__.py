@@ -9,14 +9,17 @@ automations.
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+from prefect.settings import PREFECT_API_URL
 
 from deployments.names import PREFECT_FILE
 from deployments.setup.apply import AppliedSchedule, Outcome, apply
 from deployments.table import aligned
+from flows.engine import POLL_SECONDS, health_address, why_unreachable
 from maintenance.command_line import Parser, run_command, say
 from maintenance.errors import MaintenanceError
 from maintenance.outside_text import one_line
@@ -28,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Apply prefect.yaml and print what was done; return the exit status."""
     options = _parse(arguments)
     try:
+        wait_for_server(options.wait)
         outcome = apply(
             options.prefect_file.resolve(),
             reset_schedules=options.reset_schedules,
@@ -40,6 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     say(to_text(outcome))
     return OK
+
+
+def wait_for_server(seconds: float) -> None:
+    """Wait until a Prefect server answers, at most so long; `apply` says what is wrong then."""
+    health = health_address(PREFECT_API_URL.value() or "")
+    deadline = time.monotonic() + seconds
+    while health and time.monotonic() < deadline and why_unreachable(health):
+        time.sleep(POLL_SECONDS)
 
 
 def to_text(outcome: Outcome) -> str:
@@ -100,6 +112,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--forget", action="store_true", help="leave parameters that were emptied as they are"
     )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be changed")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="longest wait for a Prefect server that does not answer yet (default: %(default)s)",
+    )
     return parser.parse_args(arguments)
 
 

@@ -3,7 +3,8 @@
 A worker that was killed may have left validator containers behind. So the worker first requests one
 run of cleanup-orphaned-containers, which removes only containers that outlived their time and is
 safe beside other workers. If the server does not answer, a warning is printed and the worker
-starts. A work pool that does not exist is an error: no run would ever come.
+starts. So it is if a worker of the same name seems to be at work. A work pool that does not exist
+is an error: no run would ever come.
 
 Then this process is replaced by `deployments/serving.py`, which runs `prefect worker start` and
 stops its runs before it ends. Arguments after `--` are passed on to the worker.
@@ -31,6 +32,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from deployments.client import server
+from deployments.monitoring.worker_names import same_name
 from deployments.names import DEPLOYMENT, WORK_POOL
 from deployments.worker_settings import WORKER_SETTINGS
 from flows.cleanup_orphaned_containers import JOB
@@ -54,11 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     missing = find_missing_pool(options.pool)
     if missing is None:
-        problem = request_clean_up(datetime.now(UTC))
+        now = datetime.now(UTC)
+        problem = request_clean_up(now)
         if problem:
-            _complain(f"no clean-up at start: {problem}")
+            _warn(f"no clean-up at start: {problem}")
+        name = worker_name(options.options)
+        taken = find_same_name(options.pool, name, now) if name else None
+        if taken:
+            _warn(taken)
         become_worker(options.pool, options.options)
-    _complain(missing)
+    _warn(missing)
     return FAILED
 
 
@@ -118,6 +126,26 @@ def find_missing_pool(name: str) -> str | None:
     return f"there is no work pool {name}{meant}"
 
 
+def find_same_name(pool: str, name: str, now: datetime) -> str | None:
+    """Return a warning if a worker of this name seems to be at work; None if that is unknown."""
+    try:
+        with server(retries=0) as client:
+            return same_name(client, pool, name, now)
+    except Exception:  # noqa: BLE001 - the worker must start in any case
+        return None
+
+
+def worker_name(options: Sequence[str]) -> str | None:
+    """Return the name among options of `prefect worker start`, None if Prefect makes one up."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--name", "-n")
+    try:
+        found, _ = parser.parse_known_args(list(options))
+    except argparse.ArgumentError:
+        return None
+    return found.name or None
+
+
 def worker_command(pool: str, extra: Sequence[str]) -> list[str]:
     """Return the command line of Prefect's worker in this Python."""
     return [
@@ -141,7 +169,7 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, **chosen, "PATH": path}
 
 
-def _complain(text: str) -> None:
+def _warn(text: str) -> None:
     sys.stderr.write(f"python -m deployments.worker: {one_line(text)}\n")
     sys.stderr.flush()
 

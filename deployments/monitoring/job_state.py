@@ -90,13 +90,13 @@ def read_job(client: SyncPrefectClient, job: str) -> JobState:
     )
 
 
-def read_workers(client: SyncPrefectClient) -> list[Worker]:
-    """Return the work pool's workers, the one heard last first.
+def read_workers(client: SyncPrefectClient, pool: str = WORK_POOL) -> list[Worker]:
+    """Return a work pool's workers, the one heard last first.
 
     Raises:
         ObjectNotFound: there is no work pool.
     """
-    found = client.read_workers_for_work_pool(WORK_POOL, limit=PAGE)
+    found = client.read_workers_for_work_pool(pool, limit=PAGE)
     heard = [(one.last_heartbeat_time, one) for one in found if one.last_heartbeat_time]
     return [one for _, one in sorted(heard, key=lambda pair: pair[0], reverse=True)]
 

@@ -8,8 +8,9 @@ from prefect.client.schemas.objects import WorkPool, WorkQueue
 from prefect.exceptions import ObjectNotFound
 
 from deployments.monitoring.job_state import read_workers, seen_lately, unseen_since
+from deployments.monitoring.worker_names import starts_without_end
 from deployments.names import WORK_POOL
-from maintenance.checks.finding import Finding, error, not_checked, ok
+from maintenance.checks.finding import Finding, error, not_checked, ok, warning
 
 POOL, WORKER = "work pool", "worker"
 APPLY = "set it up with: python -m deployments"
@@ -61,8 +62,19 @@ def _of_queue(queue: WorkQueue) -> Iterator[tuple[str, str]]:
 def _worker(client: SyncPrefectClient) -> Finding:
     now = datetime.now(UTC)
     workers = read_workers(client)
-    present = [one.name for one in workers if seen_lately(one, now)]
+    present = sorted((one for one in workers if seen_lately(one, now)), key=lambda one: one.name)
+    for one in present:
+        starts = starts_without_end(client, WORK_POOL, one)
+        if len(starts) > 1:
+            latest, before = (f"{start:%Y-%m-%d %H:%M:%S}" for start in starts[:2])
+            return warning(
+                WORKER,
+                f"{one.name} was started at {latest} UTC, and the one of {before} UTC has not"
+                " ended: it was killed, or two workers have this name",
+                f"stop it, and check again after two minutes: if {one.name} is still seen, another"
+                " one runs, which needs another name (-- --name NAME). Then start it again",
+            )
     if present:
-        return ok(WORKER, f"seen lately: {', '.join(sorted(present))}")
+        return ok(WORKER, f"seen lately: {', '.join(one.name for one in present)}")
     action = "start one with: python -m deployments.worker"
     return error(WORKER, unseen_since(workers), action)

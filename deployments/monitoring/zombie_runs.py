@@ -39,7 +39,7 @@ from prefect.exceptions import ObjectNotFound
 from deployments.monitoring.job_state import JobState, did_its_work
 from deployments.names import WORK_POOL
 from deployments.setup.automations.rescue import LOST, NO_SIGN_OF_LIFE
-from deployments.setup.pools.templates import HEARTBEAT_SECONDS
+from deployments.setup.pools.variables import HEARTBEAT_SECONDS
 from flows.jobs import JOBS
 from flows.run.zombie_runs import (
     DEFAULT_HEARTBEAT,

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from deployments.due import next_dates
 from deployments.names import DEPLOYMENT, PREFECT_FILE, WORK_POOL
 from deployments.setup.declared import DeclaredDeployment, read_declared
-from deployments.setup.pools.templates import COMMAND
+from deployments.setup.pools.variables import COMMAND
 from flows.jobs import JOBS
 
 Entry = dict[str, Any]

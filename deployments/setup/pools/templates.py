@@ -6,27 +6,24 @@ own templates for docker and kubernetes are installed with those workers only. A
 operator edits in the UI is kept.
 """
 
-from typing import Any
-
 from prefect.workers.process import ProcessWorker
 from pydantic import AliasChoices
 
 from deployments.settings import DeploymentSettings, PoolType
-from deployments.worker_settings import PATIENCE
+from deployments.setup.pools.kubernetes import kubernetes_template
+from deployments.setup.pools.variables import (
+    COMMAND,
+    STORAGE_ROOT,
+    WRITABLE,
+    Template,
+    flag,
+    list_of_texts,
+    of_runs,
+    placeholder,
+    text,
+    texts,
+)
 from maintenance.settings import Settings
-
-Template = dict[str, Any]
-
-HEARTBEAT_SECONDS = 30
-"""Prefect's minimum. The automation that finds zombie runs waits for two missed heartbeats."""
-
-COMMAND = "python -m flows.engine"
-"""Waits for the server, then starts Prefect's engine."""
-
-STORAGE_ROOT = "/app/storage"
-
-WRITABLE = {"HOME": "/tmp", "PREFECT_HOME": "/tmp/prefect"}  # noqa: S108 - of a container
-"""Where a container may write that is read-only otherwise."""
 
 CONTAINER = {
     "user": "0:0",
@@ -34,7 +31,7 @@ CONTAINER = {
     "cap_add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],
     "security_opt": ["no-new-privileges:true"],
     "read_only": True,
-    "tmpfs": {"/tmp": "size=256m,mode=1777"},  # noqa: S108 - the same
+    "tmpfs": {"/tmp": "size=256m,mode=1777"},  # noqa: S108 - of a container
 }
 """The user and rights of a container, as those of the worker in compose.yaml: it deletes files of
 Validibot's user and of its validators' containers."""
@@ -59,7 +56,7 @@ def base_job_template(kind: PoolType, settings: DeploymentSettings) -> Template:
     """Return the base job template of a new work pool."""
     if kind == "process":
         return _process()
-    return _docker(settings) if kind == "docker" else _kubernetes(settings.image)
+    return _docker(settings) if kind == "docker" else kubernetes_template(settings.image)
 
 
 def default_template(kind: PoolType) -> Template | None:
@@ -69,88 +66,31 @@ def default_template(kind: PoolType) -> Template | None:
 
 def _process() -> Template:
     template = ProcessWorker.get_default_base_job_template()
-    template["variables"]["properties"]["env"]["default"] = _of_runs()
+    template["variables"]["properties"]["env"]["default"] = of_runs()
     _fix_command(template)
     return template
 
 
 def _docker(settings: DeploymentSettings) -> Template:
-    environment = {name: _placeholder(f"${name}") for name in from_worker()}
-    environment |= {"STORAGE_ROOT": STORAGE_ROOT, **WRITABLE} | _of_runs()
+    environment = {name: placeholder(f"${name}") for name in from_worker()}
+    environment |= {"STORAGE_ROOT": STORAGE_ROOT, **WRITABLE} | of_runs()
     variables = {
-        "name": _text("Name", None),
-        "image_pull_policy": _text("Image pull policy", "IfNotPresent")
+        "name": text("Name", None),
+        "image_pull_policy": text("Image pull policy", "IfNotPresent")
         | {"enum": ["IfNotPresent", "Always", "Never"]},
-        "env": _texts("Environment", environment),
-        "labels": _texts("Labels", {}),
-        "volumes": _list("Volumes", [f"{settings.storage_volume}:{STORAGE_ROOT}"]),
-        "networks": _list("Networks", [settings.network]),
-        "network_mode": _text("Network mode", None),
-        "auto_remove": _flag("Remove the container when it has ended", default=True),
-        "stream_output": _flag("Show the container's output in the worker's", default=True),
-        "mem_limit": _text("Memory limit", None),
-        "privileged": _flag("Privileged", default=False),
+        "env": texts("Environment", environment),
+        "labels": texts("Labels", {}),
+        "volumes": list_of_texts("Volumes", [f"{settings.storage_volume}:{STORAGE_ROOT}"]),
+        "networks": list_of_texts("Networks", [settings.network]),
+        "network_mode": text("Network mode", None),
+        "auto_remove": flag("Remove the container when it has ended", default=True),
+        "stream_output": flag("Show the container's output in the worker's", default=True),
+        "mem_limit": text("Memory limit", None),
+        "privileged": flag("Privileged", default=False),
     }
     return {
-        "job_configuration": {name: _placeholder(name) for name in variables}
+        "job_configuration": {name: placeholder(name) for name in variables}
         | {"command": COMMAND, "image": settings.image, "container_create_kwargs": CONTAINER},
-        "variables": {"type": "object", "properties": variables},
-    }
-
-
-def _kubernetes(image: str) -> Template:
-    variables = {
-        "name": _text("Name", None),
-        "image_pull_policy": _text("Image pull policy", "IfNotPresent")
-        | {"enum": ["IfNotPresent", "Always", "Never"]},
-        "namespace": _text("Namespace", "validibot"),
-        "service_account_name": _text("Service account", None),
-        "secret": _text("Secret with the jobs' environment", "validibot-maintenance"),
-        "storage_claim": _text("Claim of the volume with Validibot's files", "validibot-storage"),
-        "env": _texts("Environment", {"STORAGE_ROOT": STORAGE_ROOT} | _of_runs()),
-        "labels": _texts("Labels", {}),
-        "finished_job_ttl": _number("Seconds until an ended job is deleted", 600),
-        "job_watch_timeout_seconds": _number("Seconds that a job may take", None),
-        "pod_watch_timeout_seconds": _number("Seconds until its pod must be running", 120),
-        "stream_output": _flag("Show the pod's output in the worker's", default=True),
-    }
-    container = {
-        "name": "prefect-job",
-        "image": image,
-        "imagePullPolicy": "{{ image_pull_policy }}",
-        "args": COMMAND,
-        "env": "{{ env }}",
-        "envFrom": [{"secretRef": {"name": "{{ secret }}"}}],
-        "volumeMounts": [{"name": "storage", "mountPath": STORAGE_ROOT}],
-    }
-    pod = {
-        "restartPolicy": "Never",
-        "serviceAccountName": "{{ service_account_name }}",
-        "containers": [container],
-        "volumes": [
-            {"name": "storage", "persistentVolumeClaim": {"claimName": "{{ storage_claim }}"}}
-        ],
-    }
-    manifest = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "labels": "{{ labels }}",
-            "namespace": "{{ namespace }}",
-            "generateName": "{{ name }}-",
-        },
-        "spec": {
-            # A crashed run is started again by the server's automation, which has a rerun limit.
-            "backoffLimit": 0,
-            "ttlSecondsAfterFinished": "{{ finished_job_ttl }}",
-            "template": {"spec": {"parallelism": 1, "completions": 1} | pod},
-        },
-    }
-    own = {"image_pull_policy", "service_account_name", "secret", "storage_claim"}
-    direct = variables.keys() - own - {"finished_job_ttl"}
-    return {
-        "job_configuration": {name: _placeholder(name) for name in sorted(direct)}
-        | {"command": COMMAND, "job_manifest": manifest},
         "variables": {"type": "object", "properties": variables},
     }
 
@@ -159,36 +99,3 @@ def _fix_command(template: Template) -> None:
     """Let all runs have the pool's command, so that who starts a run cannot choose another one."""
     del template["variables"]["properties"]["command"]
     template["job_configuration"]["command"] = COMMAND
-
-
-def _placeholder(name: str) -> str:
-    return f"{{{{ {name} }}}}"
-
-
-def _of_runs() -> dict[str, str]:
-    return {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS), **PATIENCE}
-
-
-def _text(title: str, default: str | None) -> Template:
-    return _variable(title, "string", default)
-
-
-def _number(title: str, default: int | None) -> Template:
-    return _variable(title, "integer", default)
-
-
-def _flag(title: str, *, default: bool) -> Template:
-    return _variable(title, "boolean", default)
-
-
-def _list(title: str, default: list[str]) -> Template:
-    return _variable(title, "array", default) | {"items": {"type": "string"}}
-
-
-def _texts(title: str, default: dict[str, str]) -> Template:
-    return _variable(title, "object", default) | {"additionalProperties": {"type": "string"}}
-
-
-def _variable(title: str, kind: str, default: object) -> Template:
-    variable = {"title": title, "type": kind}
-    return variable if default is None else variable | {"default": default}

@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 from demo.servers import PrefectServer
 from deployments.settings import DeploymentSettings, PoolType
-from deployments.setup.pools.templates import COMMAND, base_job_template, from_worker
+from deployments.setup.pools.templates import base_job_template, from_worker
+from deployments.setup.pools.variables import COMMAND
 from tests.support.prefect_server import settings_of
 
 COMPOSE = Path(__file__).parents[3] / "compose.yaml"
