@@ -25,8 +25,8 @@ POLL_SECONDS = 0.5
 LOGIN = "operator:correct horse: battery/staple@%"
 
 REQUEST = """
-import base64, json, os, sys, urllib.request
-login = base64.b64encode(os.environ["PREFECT_SERVER_API_AUTH_STRING"].encode()).decode()
+import base64, json, sys, urllib.request
+login = base64.b64encode(open("/run/secrets/prefect-login").read().encode()).decode()
 method, path, body = sys.argv[1:]
 api = "http://127.0.0.1:4200/api"
 headers = {"Authorization": "Basic " + login, "Content-Type": "application/json"}
@@ -48,15 +48,24 @@ class Stack(Project):
         compose: Sequence[str],
         directory: Path,
         image: str,
+        database_url: str,
         **settings: object,
     ) -> None:
         super().__init__(client, compose, f"vm-test-{uuid.uuid4().hex[:8]}", ROOT, COMPOSE_FILES)
         self.image = image
         self.port = free_port()
         path = directory / f"{self.project}.env"
+        self.secrets = {
+            "prefect-database-password": uuid.uuid4().hex + "@:/%",
+            "prefect-login": LOGIN,
+            "validibot-database-url": database_url,
+        }
+        secrets = directory / f"{self.project}.secrets"
+        secrets.mkdir(mode=0o700)
+        for name, value in self.secrets.items():
+            (secrets / name).write_text(value)
         chosen = {
-            "PREFECT_DATABASE_PASSWORD": uuid.uuid4().hex + "@:/%",
-            "PREFECT_AUTH_STRING": LOGIN,
+            "MAINTENANCE_SECRETS": secrets,
             "PREFECT_PORT": self.port,
             "PREFECT_PUBLIC_URL": f"http://127.0.0.1:{self.port}",
             "MAINTENANCE_IMAGE": image,
@@ -121,12 +130,17 @@ def wait_for(look: Callable[[], T | None], seconds: float, what: str, stack: Sta
 
 @contextmanager
 def stack_on(
-    client: APIClient, compose: Sequence[str], directory: Path, image: str, **settings: object
+    client: APIClient,
+    compose: Sequence[str],
+    directory: Path,
+    image: str,
+    database_url: str,
+    **settings: object,
 ) -> Iterator[Stack]:
     """Give a project that is not up yet, and remove all of it at the end."""
-    stack = Stack(client, compose, directory, image, **settings)
+    stack = Stack(client, compose, directory, image, database_url, **settings)
     try:
         yield stack
     finally:
         with suppress(AssertionError, subprocess.TimeoutExpired):
-            stack.compose("--profile", "demo", "down", "--volumes", "--timeout", "5")
+            stack.compose("down", "--volumes", "--timeout", "5")

@@ -32,9 +32,11 @@ from maintenance.containers.labels import (
 from maintenance.storage.capabilities import NUMBERS
 from maintenance.storage.probe import PREFIX
 from tests.stack import packages, stand_ins, validibot
+from tests.stack.demo_stack import demo_of_the_guide_works
 from tests.stack.engine import execute, run_once
-from tests.stack.guide import guides_demo
+from tests.stack.inspecting import shown
 from tests.stack.project import compose_command
+from tests.stack.socket_proxy import proxy_lets_the_jobs_requests_through_and_no_other
 from tests.stack.stack import CALL_SECONDS, LOGIN, Stack, stack_on, wait_for
 from tests.stack.validibot import DJANGO, STORAGE, VALIDATOR, StandIn, validibot_on
 from tests.support.docker_engine import not_tested
@@ -43,7 +45,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.
 
 TMP = "/tmp"  # noqa: S108 - of a container
 HEALTHY = {"database", "server", "worker"}
-RUNNING = HEALTHY | {"watch"}
+RUNNING = HEALTHY | {"socket-proxy", "watch"}
 ENDED = {"upgrade", "deploy"}
 HEALTHY_SECONDS = 120
 RUN_SECONDS = 90
@@ -65,6 +67,10 @@ PURGED = "SELECT id FROM submissions_submission WHERE content_purged_at IS NOT N
 STAMPED = "SELECT id FROM validations_validationrun WHERE output_purged_at IS NOT NULL"
 LATE = "SELECT session_key FROM django_session WHERE expire_date < now()"
 LIVE = "SELECT session_key FROM django_session WHERE expire_date >= now()"
+
+OF_WORKER = [1 << number for number in NUMBERS.values()]
+READING = 1 << 2
+"""CAP_DAC_READ_SEARCH."""
 
 ROOTS, WHAT = ("private", "public"), (" rights", " marker")
 
@@ -141,7 +147,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
                 compose,
                 tmp_path,
                 image,
-                MAINTENANCE_DATABASE_URL=application.database_url,
+                application.database_url,
                 VALIDIBOT_ENV_FILE=application.env_file,
             ) as stack,
         ):
@@ -166,7 +172,7 @@ def removed_at_the_end(client: APIClient, image: str) -> Iterator[None]:
             client.remove_image(image, force=True)
 
 
-def test_the_stack_works_and_survives_a_crash_of_its_worker(scene: Scene, tmp_path: Path) -> None:
+def test_the_stack_works_and_survives_a_crash_of_its_worker(scene: Scene) -> None:
     stack = scene.stack
     becomes_healthy(stack)
     image_tells_nothing_and_services_have_no_more_rights_than_they_need(stack)
@@ -179,9 +185,11 @@ def test_the_stack_works_and_survives_a_crash_of_its_worker(scene: Scene, tmp_pa
     outputs_of_both_users_are_purged_through_the_worker(scene)
     evidence_belongs_to_the_application(scene)
     containers_are_removed_through_the_worker(stack)
+    proxy_lets_the_jobs_requests_through_and_no_other(stack)
     killed_worker_comes_back_and_so_does_its_run(scene)
+    assert shown(stack, [*stack.secrets.values(), scene.application.secret]) == []
     nothing_is_left_but_what_is_validibots(scene)
-    demo_of_the_guide_gets_its_data(stack, tmp_path)
+    demo_of_the_guide_works(stack.client, compose_command() or [], stack.image)
 
 
 def becomes_healthy(stack: Stack) -> None:
@@ -212,11 +220,11 @@ def image_tells_nothing_and_services_have_no_more_rights_than_they_need(stack: S
     who = "import os; print(os.getuid(), os.getgid(), os.access(os.getcwd(), os.W_OK))"
     assert stack.python("server", who) == "1000 1000 False"
     assert stack.python("worker", who) == "0 0 False"
-    for service, names in (("server", ()), ("watch", ()), ("worker", NUMBERS)):
-        assert int(stack.python(service, RIGHTS)) == sum(1 << NUMBERS[name] for name in names)
-    for place in ("/", "/opt/validibot-maintenance", "/var/lib/prefect", "/etc"):
-        assert stack.python("worker", WRITING, place) == "Read-only file system"
-    assert stack.python("worker", WRITING, TMP) == "written"
+    for service, rights in (("server", 0), ("watch", READING), ("worker", sum(OF_WORKER))):
+        assert int(stack.python(service, RIGHTS)) == rights
+        for place in ("/", "/opt/validibot-maintenance", "/etc"):
+            assert stack.python(service, WRITING, place) == "Read-only file system"
+        assert stack.python(service, WRITING, TMP) == "written"
     secrets = "import os; print(sorted(name for name in os.environ if 'PASSWORD' in name))"
     assert stack.python("worker", secrets) == "[]"
 
@@ -404,30 +412,6 @@ def nothing_is_left_but_what_is_validibots(scene: Scene) -> None:
     assert stack.left() == set()
     assert application.left() == left
     assert {one["State"]["Status"] for one in application.containers().values()} == {"running"}
-
-
-def demo_of_the_guide_gets_its_data(stack: Stack, directory: Path) -> None:
-    """With the settings of docs/installation.md, but other names and the image of the tests."""
-    settings: dict[str, str] = dict(guides_demo())
-    name = f"{stack.project}-demo"
-    settings |= {"VALIDIBOT_STORAGE_VOLUME": name, "VALIDIBOT_NETWORK": name}
-    del settings["COMPOSE_PROJECT_NAME"]
-    client = stack.client
-    client.create_volume(name)
-    client.create_network(name)
-    try:
-        with stack_on(client, compose_command() or [], directory, stack.image, **settings) as demo:
-            demo.compose("--profile", "demo", "up", "--detach", "--no-build", "demo-data")
-            data = wait_for(lambda: ended(demo, "demo-data"), HEALTHY_SECONDS, "the data", demo)
-            assert data["ExitCode"] == 0, demo.logs()
-    finally:
-        client.remove_network(name)
-        client.remove_volume(name)
-
-
-def ended(stack: Stack, service: str) -> dict[str, Any] | None:
-    state: dict[str, Any] = stack.containers()[service]["State"]
-    return state if state["Status"] == "exited" else None
 
 
 def maintenance(stack: Stack, *arguments: str) -> str:

@@ -77,11 +77,13 @@ class StandIn(Project):
         self._password = uuid.uuid4().hex
         self.env_file = folder / ENV_FILES / ".django"
         self.env_file.parent.mkdir(parents=True)
-        password = uuid.uuid4().hex
+        password, self.secret = uuid.uuid4().hex, uuid.uuid4().hex
         self.env_file.write_text(
             "DEPLOYMENT_TARGET=self_hosted\nDATA_STORAGE_BACKEND=local\n"
             "DATA_STORAGE_ROOT=/app/storage/private\nVALIDATOR_RUNNER=docker\n"
+            f"DJANGO_SECRET_KEY={self.secret}\n"
         )
+        self.env_file.chmod(0o600)
         self.env_file.with_name(".postgres").write_text(
             "POSTGRES_HOST=postgres\nPOSTGRES_PORT=5432\nPOSTGRES_DB=validibot\n"
             f"POSTGRES_USER=validibot\nPOSTGRES_PASSWORD={password}\n"
