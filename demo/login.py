@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from demo.servers import PASSWORD_BYTES, USER
-
+USER = "demo"
+PASSWORD_BYTES = 16
 ADDRESS = "http://127.0.0.1:4200"
 
 
@@ -24,10 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         draft = path.with_name(f"{path.name}.draft")
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f"{USER}:{secrets.token_hex(PASSWORD_BYTES)}")
+            file.write(new_login())
         draft.rename(path)
     sys.stdout.write(f"Prefect's UI: {options.address} (log in with {path.read_text()})\n")
     return 0
+
+
+def new_login() -> str:
+    """Return a new login, as user:password."""
+    return f"{USER}:{secrets.token_hex(PASSWORD_BYTES)}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
