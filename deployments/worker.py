@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -86,9 +87,14 @@ def request_clean_up(now: datetime) -> str | None:
 
 
 def worker_command(pool: str, extra: Sequence[str]) -> list[str]:
-    """Return the command line of Prefect's worker in this Python."""
+    """Return the command line of Prefect's worker in this Python.
+
+    With prefect-docker it is the one that sees how containers end: the server says of which type
+    the pool is, and it may not answer yet.
+    """
+    module = "deployments.docker_worker" if find_spec("prefect_docker") else "prefect"
     return [
-        *(sys.executable, "-m", "prefect", "worker", "start"),
+        *(sys.executable, "-m", module, "worker", "start"),
         *("--pool", pool, "--with-healthcheck"),
         *("--install-policy", "never"),
         *extra,

@@ -52,13 +52,6 @@ for method, path, upgrade in json.loads(sys.argv[1]):
     statuses.append(connection.getresponse().status)
 print(json.dumps(statuses))
 """
-RESOLVES = """
-import socket
-try:
-    print(socket.gethostbyname("socket-proxy"))
-except OSError:
-    print("unknown")
-"""
 
 
 def proxy_lets_the_jobs_requests_through_and_no_other(stack: Project) -> None:
@@ -69,9 +62,24 @@ def proxy_lets_the_jobs_requests_through_and_no_other(stack: Project) -> None:
     through = [one for one, status in zip(REFUSED, refused, strict=True) if status != 403]
     assert through == [], through
     assert answers(stack, [("GET", "/version", True)]) == [403]
-    for service in ("server", "watch"):
-        command = ["python", "-c", RESOLVES]
-        assert execute(stack.client, stack.container(service), command) == "unknown"
+    networks = {
+        service: set(one["NetworkSettings"]["Networks"])
+        for service, one in stack.containers().items()
+    }
+    (engine,) = networks.pop("socket-proxy")
+    assert {service for service, joined in networks.items() if engine in joined} == {"worker"}
+
+
+def proxy_of_a_docker_pool_refuses_the_rest(stack: Project) -> None:
+    """With the other configuration: what makes and watches containers gets through as well."""
+    refused = answers(stack, [(method, path, False) for method, path in REFUSED])
+    through = {one for one, status in zip(REFUSED, refused, strict=True) if status != 403}
+    assert through == {
+        ("POST", "/v1.41/containers/create"),
+        ("POST", f"/v1.41/containers/{ABSENT}/start"),
+        ("POST", f"/v1.41/containers/{ABSENT}/wait"),
+        ("GET", f"/containers/{ABSENT}/logs"),
+    }, through
 
 
 def answers(stack: Project, requests: Sequence[tuple[str, str, bool]]) -> list[int]:

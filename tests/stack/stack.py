@@ -66,6 +66,8 @@ class Stack(Project):
             (secrets / name).write_text(value)
         chosen = {
             "MAINTENANCE_SECRETS": secrets,
+            "PREFECT_NETWORK": self.project,
+            "MAINTENANCE_ENGINE_NETWORK": f"{self.project}-engine",
             "PREFECT_PORT": self.port,
             "PREFECT_PUBLIC_URL": f"http://127.0.0.1:{self.port}",
             "MAINTENANCE_IMAGE": image,

@@ -33,6 +33,7 @@ from maintenance.storage.capabilities import NUMBERS
 from maintenance.storage.probe import PREFIX
 from tests.stack import packages, stand_ins, validibot
 from tests.stack.demo_stack import demo_of_the_guide_works
+from tests.stack.docker_pool import docker_pool_runs_cancels_and_brings_back
 from tests.stack.engine import execute, run_once
 from tests.stack.inspecting import shown
 from tests.stack.project import compose_command
@@ -187,6 +188,7 @@ def test_the_stack_works_and_survives_a_crash_of_its_worker(scene: Scene) -> Non
     containers_are_removed_through_the_worker(stack)
     proxy_lets_the_jobs_requests_through_and_no_other(stack)
     killed_worker_comes_back_and_so_does_its_run(scene)
+    docker_pool_runs_cancels_and_brings_back(stack, scene.application)
     assert shown(stack, [*stack.secrets.values(), scene.application.secret]) == []
     nothing_is_left_but_what_is_validibots(scene)
     demo_of_the_guide_works(stack.client, compose_command() or [], stack.image)
