@@ -69,13 +69,13 @@ def end_of(identifier: str) -> int:
     return status
 
 
-def remove_left_behind() -> None:
-    """Remove the containers of runs that ended a while ago; one that cannot be removed stays."""
+def remove_left_behind(age: timedelta = LEFT_BEHIND) -> None:
+    """Remove the containers of runs that ended longer ago; one that cannot be removed stays."""
     filters: dict[str, Any] = {"label": RUN_LABEL, "status": "exited"}
     with _engine() as engine:
         for container in engine.containers.list(all=True, filters=filters):
             ended = datetime.fromisoformat(container.attrs["State"]["FinishedAt"])
-            if ended < datetime.now(UTC) - LEFT_BEHIND:
+            if ended < datetime.now(UTC) - age:
                 try:
                     container.remove(v=True)
                 except APIError:
