@@ -127,10 +127,7 @@ def dispose_engines() -> None:
 
 
 def session_parameters(settings: Settings) -> dict[str, str]:
-    """Return the server parameters of every transaction; times in milliseconds.
-
-    Their names are spelled as in pg_settings, in which `settings_statement` looks them up.
-    """
+    """Return the server parameters of every transaction; times in milliseconds."""
     return {
         "lock_timeout": milliseconds(settings.lock_timeout_seconds),
         "statement_timeout": milliseconds(settings.statement_timeout_seconds),
@@ -171,8 +168,10 @@ def settings_statement(
     another schema can stand in for a function of PostgreSQL. The rest of it leads to Validibot's
     tables, and stays.
     """
+    # pg_settings would put all of its rows together, at every connection.
     rows = connection.execute(
-        "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY (%s)",
+        "SELECT name, setting FROM pg_catalog.unnest(%s::pg_catalog.text[]) AS name,"
+        " pg_catalog.current_setting(name, true) AS setting WHERE setting IS NOT NULL",
         ([*parameters, SEARCH_PATH],),
     ).fetchall()
     known: dict[str, str] = dict(rows)

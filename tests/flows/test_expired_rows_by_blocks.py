@@ -16,7 +16,7 @@ from maintenance.cutoff import Cutoff
 from maintenance.database import dispose_engines, engine_for
 from maintenance.expiring import CALLBACK_RECEIPTS, SESSIONS
 from maintenance.settings import DRIVER, Settings, settings
-from tasks.expiry import expired_rows
+from tasks.expiry import delete_pass, expired_rows
 from tasks.expiry.delete_pass import begin
 from tasks.expiry.expired_rows import DeleteOptions, count_expired, delete_expired
 from tasks.expiry.ranges import BlockRange, BlockScan, Due, TimeRange, TimeScan
@@ -127,6 +127,19 @@ def test_by_blocks_rows_that_move_to_scanned_blocks_go_with_the_same_run(databas
     assert 0 in places
     assert session_keys(database) == kept
     assert report.done == DUE - gone_before
+
+
+def test_by_blocks_no_moved_row_is_looked_for_among_too_many_dead_rows(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = fill_sessions(database, rows=ROWS, due=DUE, shuffled=False)
+    too_slow = 2 * delete_pass.MOVED_CHECK_MIN_SECONDS / DUE
+    monkeypatch.setattr(delete_pass, "DEAD_ROW_SECONDS", too_slow)
+    with at_statement(JOB, "SKIP LOCKED", lambda _: None) as met:
+        report = run(clear_sessions, as_of=NOW)
+    assert not met
+    assert session_keys(database) == kept
+    assert (report.done, report.oldest, report.newest) == (DUE, NOW - DUE * SECOND, NOW - SECOND)
 
 
 def test_by_blocks_a_row_that_moves_to_new_blocks_goes_with_the_same_run(
