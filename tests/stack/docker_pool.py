@@ -2,9 +2,11 @@
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 from docker import APIClient
+from docker.errors import NotFound
 
 from deployments.names import DEPLOYMENT, RUN_LABEL, WORK_POOL
 from tests.stack.engine import execute
@@ -44,12 +46,17 @@ def docker_pool_runs_cancels_and_brings_back(stack: Stack, application: StandIn)
     stack.compose("run", "--rm", "--no-deps", "-T", "worker", *DELETE_POOL)
     stack.compose("up", "--detach", "--no-build", "worker", **VARIABLES)
     assert stack.ask("GET", f"/work_pools/{WORK_POOL}")["type"] == "docker"
-    engine_is_reached_from_a_run(stack)
-    proxy_of_a_docker_pool_refuses_the_rest(stack)
-    application.sql(MANY)
-    cancelled_run_ends_soon(stack, application)
-    killed_runs_are_brought_back(stack, application)
-    wait_for(lambda: not runs(stack) or None, STEP_SECONDS, "the removal", stack)
+    try:
+        engine_is_reached_from_a_run(stack)
+        proxy_of_a_docker_pool_refuses_the_rest(stack)
+        application.sql(MANY)
+        cancelled_run_ends_soon(stack, application)
+        killed_runs_are_brought_back(stack, application)
+        wait_for(lambda: not runs(stack) or None, STEP_SECONDS, "the removal", stack)
+    finally:
+        for one in runs(stack):  # Compose does not know them
+            with suppress(NotFound):
+                stack.client.remove_container(one["Id"], force=True)
 
 
 def engine_is_reached_from_a_run(stack: Stack) -> None:
@@ -149,5 +156,6 @@ def only_run(stack: Project) -> dict[str, Any]:
 
 
 def runs(stack: Project) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = stack.client.containers(all=True, filters={"label": RUN_LABEL})
+    filters = {"label": RUN_LABEL, "network": stack.project}
+    found: list[dict[str, Any]] = stack.client.containers(all=True, filters=filters)
     return found
