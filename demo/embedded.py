@@ -5,7 +5,7 @@ here adds server parameters, databases and their addresses.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -28,6 +28,7 @@ class EmbeddedServer:
     def __init__(self, uri: str) -> None:
         """Remember where it listens."""
         self._uri = make_url(uri)
+        self._connection: psycopg.Connection | None = None
 
     def url(self, database: str) -> URL:
         """Return the address of one of its databases."""
@@ -45,9 +46,24 @@ class EmbeddedServer:
         """Drop a database, ending the sessions that still use it."""
         self._admin(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def close(self) -> None:
+        """Close its connection; the server goes on."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def _admin(self, statement: sql.Composed) -> None:
-        with psycopg.connect(_text(self.url(ADMIN_DATABASE)), autocommit=True) as connection:
-            connection.execute(statement)
+        """Execute a statement in a session that is kept, and made anew after a restart."""
+        if self._connection is not None:
+            try:
+                self._connection.execute(statement)
+            except psycopg.OperationalError:
+                if not self._connection.closed:
+                    raise
+            else:
+                return
+        self._connection = psycopg.connect(_text(self.url(ADMIN_DATABASE)), autocommit=True)
+        self._connection.execute(statement)
 
 
 @contextmanager
@@ -76,8 +92,8 @@ def embedded_server(
     except Exception as error:
         message = f"the embedded PostgreSQL in {directory} did not start: {error}"
         raise EmbeddedServerError(message) from error
-    with server:
-        yield EmbeddedServer(server.get_uri())
+    with server, closing(EmbeddedServer(server.get_uri())) as running:
+        yield running
 
 
 def _text(url: URL) -> str:

@@ -21,6 +21,7 @@ from maintenance.database import dispose_engines
 from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER, Settings
 from tests.support import crash_points
+from tests.support.dialect import share_compiled_statements
 from tests.support.distribution import GroupScheduling, arrange, lower_priority, mark
 from tests.support.docker_engine import (
     Containers,
@@ -29,22 +30,28 @@ from tests.support.docker_engine import (
     docker_engine_or_skip,
 )
 from tests.support.markers import identify, mark_storage
+from tests.support.memory import keep_pytests_folders_there, memory, temporary_folder
 from tests.support.unmarked import Guard
 from tests.support.validibot import Validibot
+from tests.support.work import work_for_every_job
 
 SHARED = pytest.StashKey[Path]()
 """A folder of all processes of one run of pytest."""
 TEMPLATE = "template_validibot"
-DATA_BYTES = 2 * 2**30
+WITH_PARENTS = "template_with_parents"
+WITH_WORK = "template_with_work"
 SERVER_PARAMETERS = {"fsync": "off", "max_connections": "200", "track_commit_timestamp": "on"}
 
 _numbers = count()
 _guard = Guard()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest asks where its folders shall be
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder that all processes share, and choose for all of them."""
     crash_points.choose()
+    keep_pytests_folders_there()
+    share_compiled_statements()
     if not hasattr(config, "workerinput"):
         # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
         config.stash[SHARED] = Path(tempfile.mkdtemp(prefix="vm-", dir=memory()))
@@ -64,12 +71,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return how many worker processes `-n auto` means: tests wait for others half of the time."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many worker processes `-n auto` means.
+
+    Tests wait for others some of the time, and those with Prefect servers most of it.
+    """
     processors = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
-    return (processors or 1) + 1
+    without_servers = "not (server" in config.option.markexpr  # as `make test-fast` does
+    return (processors or 1) + (1 if without_servers else 2)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -109,19 +120,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         _guard.watch(None)
 
 
-def memory() -> str | None:
-    """Return a folder for the servers' data in memory, where a database is made ten times as fast.
-
-    None, for the usual folder of temporary files, when there is none or it is too small.
-    """
-    folder = os.environ.get("TEST_DATABASE_FOLDER", "/dev/shm")  # noqa: S108 - in folders of its own
-    try:
-        enough = shutil.disk_usage(folder).free >= DATA_BYTES
-    except OSError:
-        return None
-    return folder if enough and os.access(folder, os.W_OK) else None
-
-
 def make_template(folder: Path) -> Path:
     """Return the data directory of a PostgreSQL with an empty Validibot; make it when absent."""
     data = folder / "pg"
@@ -134,12 +132,18 @@ def make_template(folder: Path) -> Path:
     return data
 
 
+def build(running: EmbeddedServer, name: str, root: Path) -> Validibot:
+    """Make a template that has the rows that all others refer to; return its builder."""
+    engine = create_engine(running.create_database(name, template=TEMPLATE).set(drivername=DRIVER))
+    validibot = Validibot(engine, root)
+    engine.dispose()
+    return validibot
+
+
 @pytest.fixture(scope="session")
 def server(pytestconfig: pytest.Config) -> Iterator[EmbeddedServer]:
     template = make_template(pytestconfig.stash[SHARED])
-    with tempfile.TemporaryDirectory(
-        prefix="vm-", dir=memory(), ignore_cleanup_errors=True
-    ) as directory:
+    with temporary_folder() as directory:
         data = Path(directory) / "pg"
         # The command keeps the owner, who is not the one that runs the tests when that is root.
         subprocess.run(["cp", "-a", str(template), str(data)], check=True)
@@ -152,9 +156,30 @@ def template_database(server: EmbeddedServer) -> str:
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def parents(server: EmbeddedServer) -> Validibot:
+    """The builder of the template with the rows that all others refer to."""
+    return build(server, WITH_PARENTS, Path())
+
+
+@pytest.fixture(scope="session")
+def work(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Validibot:
+    """The builder of the template with work for every job."""
+    validibot = build(server, WITH_WORK, make_storage(tmp_path_factory.mktemp("work")))
+    work_for_every_job(validibot)
+    validibot.engine.dispose()
+    return validibot
+
+
 @pytest.fixture
-def database_url(server: EmbeddedServer, template_database: str) -> Iterator[URL]:
+def database_url(
+    request: pytest.FixtureRequest, server: EmbeddedServer, template_database: str
+) -> Iterator[URL]:
     name = f"test_{next(_numbers)}"
+    if template_database == TEMPLATE:
+        for fixture, builder in (("validibot", "parents"), ("validibot_with_work", "work")):
+            if fixture in request.fixturenames:
+                template_database = request.getfixturevalue(builder).name
     yield server.create_database(name, template=template_database)
     server.drop_database(name)
 
@@ -180,7 +205,12 @@ def database(database_url: URL) -> Iterator[Engine]:
 
 @pytest.fixture
 def storage_root(tmp_path: Path) -> Path:
-    root = tmp_path / "storage"
+    return make_storage(tmp_path)
+
+
+def make_storage(folder: Path) -> Path:
+    """Return a new storage root, which is marked as the application's."""
+    root = folder / "storage"
     for name in ("private", "public"):
         (root / name).mkdir(parents=True)
     mark_storage(root)
@@ -205,7 +235,7 @@ def environment(
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[PrefectServer]:
     """A real Prefect server, started for the first test that asks for it."""
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         home = Path(name)
         with PrefectServer(home, home, clean_environment(os.environ, home)) as running:
             running.wait_until_ready()
@@ -227,5 +257,17 @@ def containers(docker_engine: DockerEngine) -> Iterator[Containers]:
 
 
 @pytest.fixture
-def validibot(database: Engine, storage_root: Path) -> Validibot:
-    return Validibot(database, storage_root)
+def validibot(
+    request: pytest.FixtureRequest, database: Engine, storage_root: Path, template_database: str
+) -> Validibot:
+    if template_database != TEMPLATE:
+        return Validibot(database, storage_root)
+    parents: Validibot = request.getfixturevalue("parents")
+    return parents.at(database, storage_root)
+
+
+@pytest.fixture
+def validibot_with_work(work: Validibot, database: Engine, storage_root: Path) -> Validibot:
+    """One with `work_for_every_job`, whose rows and files are copied and not made anew."""
+    shutil.copytree(work.root, storage_root, dirs_exist_ok=True)
+    return work.at(database, storage_root)

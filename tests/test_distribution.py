@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.crash_points import SAMPLE, crash_points
+from tests.support.distribution import LONGEST_FIRST, NICENESS, OTHERS
 from tests.support.unmarked import Unmarked, marker_for
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,13 @@ def test_the_tests_of_a_group_run_in_one_process_and_groups_side_by_side(tmp_pat
         processes[name].add(process)
     assert [len(found) for found in processes.values()] == [1, 1]
     assert len(set.union(*processes.values())) == 2
+
+
+def test_no_group_of_a_higher_priority_comes_after_one_of_a_lower() -> None:
+    """The priority of a worker process can only be lowered."""
+    order = [NICENESS.get(group, OTHERS) for group in LONGEST_FIRST]
+    assert order == sorted(order)
+    assert set(NICENESS) <= set(LONGEST_FIRST)
 
 
 @pytest.mark.parametrize(

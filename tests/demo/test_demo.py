@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +17,9 @@ import pytest
 
 from demo.__main__ import RUNS
 from demo.environment import PROJECT, clean_environment
+from tests.support.memory import temporary_folder
+
+pytestmark = pytest.mark.xdist_group("servers of the demo")
 
 FULL_SECONDS = 120
 STOP_SECONDS = 20
@@ -69,8 +71,7 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
-    # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         yield Path(name).resolve() / "demo"
 
 

@@ -222,10 +222,8 @@ class Stage:
         """Remove a copy."""
         dispose_engines()
         settings.cache_clear()
-        name = copy.engine.url.database
         copy.engine.dispose()
-        assert name is not None
-        self.server.drop_database(name)
+        self.server.drop_database(copy.name)
         shutil.rmtree(copy.root)
 
 

@@ -63,11 +63,11 @@ def server(application: ApplicationServer) -> EmbeddedServer:
 
 @pytest.fixture(scope="module")
 def template_database(server: EmbeddedServer) -> str:
-    engine = create_engine(server.create_database("template_validibot").set(drivername=DRIVER))
+    engine = create_engine(server.create_database("template_restarts").set(drivername=DRIVER))
     create_tables(engine)
     identify(engine)
     engine.dispose()
-    return "template_validibot"
+    return "template_restarts"
 
 
 @pytest.fixture

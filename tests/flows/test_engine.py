@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from flows.engine import (
 )
 from maintenance import schema
 from maintenance.settings import Settings
+from tests.support.memory import temporary_folder
 from tests.support.prefect_server import ask
 from tests.support.validibot import DAY, NOW, Validibot
 
@@ -220,7 +220,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[Runs]:
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         home = Path(name)
         with PrefectServer(home, home, clean_environment(os.environ, home)) as server:
             server.wait_until_ready()

@@ -14,7 +14,6 @@ from maintenance.report import StopReason
 from maintenance.settings import Settings
 from tests.support.runs import run
 from tests.support.validibot import NOW, Validibot
-from tests.support.work import work_for_every_job
 
 ODD = ("-infinity", "infinity", "0044-03-15 00:00:00+00 BC", "9999-12-30 00:00:00+00")
 WRITING = sorted(job for job, access in ACCESS.items() if access.update or access.delete)
@@ -57,9 +56,9 @@ def put(validibot: Validibot, table: str, column: str) -> int:
 
 @pytest.mark.parametrize(("job", "table", "column"), COLUMNS)
 def test_10_7_odd_times_in_any_column_that_a_job_reads_leave_the_others_done(
-    job: str, table: str, column: str, environment: Settings, validibot: Validibot
+    job: str, table: str, column: str, environment: Settings, validibot_with_work: Validibot
 ) -> None:
-    work_for_every_job(validibot)
+    validibot = validibot_with_work
     assert put(validibot, table, column) > 0
     forecast = run(JOBS[job].flow, as_of=NOW, dry_run=True)
     assert forecast.stopped_because is StopReason.DRAINED

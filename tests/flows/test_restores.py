@@ -1,7 +1,6 @@
 """A database that was restored from a backup is noticed before anything is purged (SPEC 10.16)."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from maintenance.grants import grants
 from maintenance.schema.versions import create_tables
 from maintenance.settings import DRIVER, Settings
 from maintenance.storage.marker import MARKER
-from tests.conftest import memory
 from tests.support.markers import identify
+from tests.support.memory import temporary_folder
 from tests.support.restoring import (
     DATABASE,
     at_work,
@@ -239,9 +238,7 @@ def test_10_16_without_the_right_to_ask_for_the_server_the_stamps_decide(
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Where servers keep their data."""
-    with tempfile.TemporaryDirectory(
-        prefix="vm-", dir=memory(), ignore_cleanup_errors=True
-    ) as name:
+    with temporary_folder() as name:
         Path(name).chmod(0o755)
         yield Path(name)
 

@@ -13,7 +13,6 @@ from maintenance.settings import Settings, settings
 from tests.support.hooks import at_statement
 from tests.support.runs import run
 from tests.support.validibot import NOW, Validibot
-from tests.support.work import work_for_every_job
 
 COUNTED = {
     "purge-expired-submissions": schema.submissions.name,
@@ -46,9 +45,8 @@ def lock(connection: Connection, table: str) -> None:
 
 @pytest.mark.parametrize("job", WITH_A_COUNT)
 def test_10_7_a_run_whose_last_count_takes_too_long_is_complete(
-    validibot: Validibot, database: Engine, job: str
+    validibot_with_work: Validibot, database: Engine, job: str
 ) -> None:
-    work_for_every_job(validibot)
     application = database.connect()
     with (
         application,

@@ -23,7 +23,6 @@ from maintenance.report import StopReason
 from maintenance.settings import Settings
 from tests.support.runs import run
 from tests.support.validibot import DAY, NOW, Validibot
-from tests.support.work import work_for_every_job
 
 FILE = Path(__file__).parents[2] / "docs" / "database-role.sql"
 WRITING = sorted(job for job, access in ACCESS.items() if access.update or access.delete)
@@ -108,18 +107,17 @@ def test_declared_columns_exist(job: str) -> None:
 
 @pytest.mark.parametrize("job", WRITING)
 def test_a_job_runs_with_the_rights_that_are_granted_for_it(
-    job: str, limited: URL, role: str, validibot: Validibot
+    job: str, limited: URL, role: str, validibot_with_work: Validibot
 ) -> None:
-    grant(validibot, role, job)
-    work_for_every_job(validibot)
-    before = validibot.snapshot()
+    grant(validibot_with_work, role, job)
+    before = validibot_with_work.snapshot()
     forecast = run(JOBS[job].flow, as_of=NOW, dry_run=True)
-    assert validibot.snapshot() == before
+    assert validibot_with_work.snapshot() == before
     report = run(JOBS[job].flow, as_of=NOW)
     assert report.stopped_because is StopReason.DRAINED
     assert report.selected == forecast.selected
     assert report.done > 0
-    assert validibot.snapshot() != before
+    assert validibot_with_work.snapshot() != before
     causes = {failure.cause for failure in report.failures}
     assert {cause.partition(": ")[2] for cause in causes} <= {
         "submissions/folder: is a directory where a file was expected"
@@ -128,11 +126,10 @@ def test_a_job_runs_with_the_rights_that_are_granted_for_it(
 
 @pytest.mark.parametrize("job", sorted(ACCESS))
 def test_a_job_leaves_the_same_under_this_role_as_under_the_owner(
-    job: str, limited: URL, role: str, validibot: Validibot, environment: Settings
+    job: str, limited: URL, role: str, validibot_with_work: Validibot, environment: Settings
 ) -> None:
     """Rights that are missing must not show as less work done."""
-    work_for_every_job(validibot)
-    grant(validibot, role, job)
+    grant(validibot_with_work, role, job)
     mine = run(JOBS[job].flow, as_of=NOW, dry_run=True)
     dispose_engines()
     with pytest.MonkeyPatch.context() as patch:
@@ -186,18 +183,17 @@ def test_sessions_are_cleared_past_a_locked_one(
     ],
 )
 def test_what_no_job_needs_is_refused(
-    limited: URL, role: str, validibot: Validibot, statement: str
+    limited: URL, role: str, validibot_with_work: Validibot, statement: str
 ) -> None:
-    grant(validibot, role, *ACCESS)
-    work_for_every_job(validibot)
-    before = validibot.snapshot()
+    grant(validibot_with_work, role, *ACCESS)
+    before = validibot_with_work.snapshot()
     with psycopg.connect(address(limited)) as connection:
         found = connection.execute("SELECT id FROM submissions_submission").fetchall()
-        assert {key for (key,) in found} == set(validibot.rows(schema.submissions))
+        assert {key for (key,) in found} == set(validibot_with_work.rows(schema.submissions))
         with pytest.raises(InsufficientPrivilege):
             connection.execute(statement.encode())
         connection.rollback()
-    assert validibot.snapshot() == before
+    assert validibot_with_work.snapshot() == before
 
 
 def test_only_the_jobs_that_are_named_are_granted() -> None:

@@ -1,10 +1,8 @@
 """Taking Beat's tasks over with the rights, and giving them back with the SQL, of the page."""
 
-import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, Engine
@@ -17,10 +15,11 @@ from maintenance.beat.tasks import BeatUnreadable
 from maintenance.database import engine_for, transaction
 from maintenance.grants import document
 from maintenance.settings import Settings
+from tests.stack.guide import MIGRATION, blocks
 from tests.support.beat import NAMES, Beat, documented_role, run_as_written
 
-PAGE = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
-SHELL = re.findall(r"^ *```sh\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = [block for block in blocks(MIGRATION) if block.language == "sh"]
+FUNCTIONS = "".join(block.text for block in PAGE if block.title == "Names")
 PAST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -41,10 +40,19 @@ def limited(
         yield settings_module.settings()
 
 
-def statements(verb: str) -> list[str]:
-    """The SQL of the page's blocks that begins with a verb."""
-    found = re.findall(r"<<'SQL'\n(.*?)^ *SQL$", PAGE, re.MULTILINE | re.DOTALL)
-    return [one for one in found if one.strip().startswith(verb)]
+def rights(verb: str) -> list[str]:
+    """The SQL with which the page grants or revokes what taking over needs, at each place."""
+    lines = [line for block in PAGE for line in block.text.splitlines()]
+    return [typed(line) for line in lines if line.startswith(f"beat_rights {verb}")]
+
+
+def typed(text: str) -> str:
+    """The SQL that lines of the page hand over to the database."""
+    script = f"{FUNCTIONS}\nvalidibot_sql() {{ cat; }}\n{text}"
+    ran = subprocess.run(
+        ["/bin/sh", "-eu"], input=script, text=True, capture_output=True, check=True
+    )
+    return ran.stdout
 
 
 def take_over(settings: Settings) -> None:
@@ -58,7 +66,7 @@ def test_10_13_the_rights_of_the_page_are_enough_and_go_again(
     beat.own_tasks(last_run_at=datetime.now(UTC), expire_seconds=60)
     with pytest.raises(BeatUnreadable, match=r"may not change .* GRANT UPDATE \(date_changed, "):
         take_over(limited)
-    grants, revocations = statements("GRANT"), statements("REVOKE")
+    grants, revocations = rights("GRANT"), rights("REVOKE")
     assert len(grants) == len(revocations) == 2
     for one, other in zip(grants, revocations, strict=True):
         run_as_written(beat.engine, one)
@@ -88,8 +96,10 @@ def test_10_13_going_back_leaves_beats_tasks_as_they_were(
     assert find_keeper(environment, "test").enabled == ()
     beat.sync_schedules()
     assert find_keeper(environment, "test").enabled == ()
-    (back,) = statements("UPDATE")
-    run_as_written(beat.engine, back)
+    (back,) = (block.text for block in PAGE if block.title == "Going back")
+    run_as_written(
+        beat.engine, typed(back[back.index("validibot_sql") : back.index("validibot start")])
+    )
     after = beat.rows("enabled AND coalesce(expires > now(), true), description")
     assert after == before
     assert {one.name for one in find_keeper(environment, "test").enabled} == {
@@ -109,18 +119,8 @@ def test_taking_over_twice_changes_nothing_more(beat: Beat, environment: Setting
     assert beat.run(last_change) == moved
 
 
-@pytest.mark.parametrize("number", range(len(SHELL)))
-def test_a_shell_can_read_each_block_of_the_page(number: int) -> None:
-    indent = len(SHELL[number]) - len(SHELL[number].lstrip(" "))
-    script = re.sub(rf"^ {{{indent}}}", "", SHELL[number], flags=re.MULTILINE)
-    child = subprocess.run(
-        ["/bin/sh", "-n"], input=script, text=True, capture_output=True, check=False
-    )
-    assert child.stderr == ""
-
-
 def test_the_page_has_a_command_for_each_step() -> None:
-    commands = "\n".join(SHELL)
+    commands = "\n".join(block.text for block in PAGE)
     for wanted in (
         "validibot stop scheduler",
         "python -m maintenance storage adopt",

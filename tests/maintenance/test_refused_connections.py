@@ -4,9 +4,9 @@ import os
 import re
 import signal
 import socket
-import tempfile
 import traceback
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psycopg
@@ -19,6 +19,7 @@ from maintenance.errors import DatabaseError, TransientDatabaseError
 from maintenance.guard import guard
 from maintenance.settings import Settings, load_settings
 from maintenance.transient import is_transient
+from tests.support.memory import temporary_folder
 
 PASSWORD = "s3cr3t-right"
 WRONG = "s3cr3t-wrong"
@@ -36,7 +37,7 @@ local all sleeper trust
 @pytest.fixture(scope="module")
 def strict_server() -> Iterator[EmbeddedServer]:
     """A server with password authentication."""
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as directory:
+    with temporary_folder() as directory:
         data = Path(directory) / "pg"
         with (
             embedded_server(data, {"fsync": "off"}) as server,
@@ -160,13 +161,14 @@ def test_a_server_that_does_not_answer_is_transient() -> None:
 
 
 def test_a_server_that_is_shutting_down_is_transient() -> None:
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as directory:
+    with temporary_folder() as directory, ExitStack() as sessions:
         data = Path(directory) / "pg"
         with embedded_server(data, {"fsync": "off"}) as server:
             url = server.url("postgres")
-            with psycopg.connect(address(url)):
-                # A shutdown that waits for the open session and refuses new ones.
-                os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGTERM)
-                error = refusal(url)
+            # Closed last: the block ends a server that is still there.
+            sessions.enter_context(closing(psycopg.connect(address(url))))
+            # A shutdown that waits for the open session and refuses new ones.
+            os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGTERM)
+            error = refusal(url)
     assert type(error) is TransientDatabaseError
     assert "the database system is shutting down" in str(error)

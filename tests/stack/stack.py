@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import time
 import uuid
@@ -19,7 +21,9 @@ from tests.stack.stand_ins import ROOT, python_image
 
 T = TypeVar("T")
 
-COMPOSE_FILES = (ROOT / "compose.yaml", Path(__file__).with_name("compose.build.yaml"))
+BUILD_FILE = Path(__file__).with_name("compose.build.yaml")
+BESIDE_THE_CODE = ("compose.yaml", "compose.demo.yaml", "Dockerfile", ".dockerignore")
+OF_THE_OPERATOR = (".env.example", "docs")
 CALL_SECONDS = 120
 POLL_SECONDS = 0.5
 LOGIN = "operator:correct horse: battery/staple@%"
@@ -40,46 +44,61 @@ print(urllib.request.urlopen(request, timeout=30).read().decode() or "null")
 
 
 class Stack(Project):
-    """The stack under a project name of its own."""
+    """The stack in a copy of this checkout, under a project name of its own.
+
+    Its settings are in a file of the folder, in which Compose finds them: the operator's, and over
+    them those of the tests.
+    """
 
     def __init__(
         self,
         client: APIClient,
         compose: Sequence[str],
-        directory: Path,
+        folder: Path,
         image: str,
-        database_url: str,
-        **settings: object,
+        settings: Path,
     ) -> None:
-        super().__init__(client, compose, f"vm-test-{uuid.uuid4().hex[:8]}", ROOT, COMPOSE_FILES)
+        files = [folder / "compose.yaml", BUILD_FILE]
+        super().__init__(client, compose, f"vm-test-{uuid.uuid4().hex[:8]}", folder, files)
         self.image = image
+        self.folder = folder
         self.port = free_port()
-        path = directory / f"{self.project}.env"
-        self.secrets = {
-            "prefect-database-password": uuid.uuid4().hex + "@:/%",
-            "prefect-login": LOGIN,
-            "validibot-database-url": database_url,
-        }
-        secrets = directory / f"{self.project}.secrets"
-        secrets.mkdir(mode=0o700)
-        for name, value in self.secrets.items():
-            (secrets / name).write_text(value)
-        chosen = {
-            "MAINTENANCE_SECRETS": secrets,
+        self.settings = settings
+        self.own = {
+            "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": os.pathsep.join(map(str, files)),
+            "PACKAGES_ADDRESS": "unused",
             "PREFECT_NETWORK": self.project,
             "MAINTENANCE_ENGINE_NETWORK": f"{self.project}-engine",
-            "PREFECT_PORT": self.port,
+            "MAINTENANCE_SECRETS": str(folder / "secrets"),
+            "PREFECT_PORT": str(self.port),
             "PREFECT_PUBLIC_URL": f"http://127.0.0.1:{self.port}",
             "MAINTENANCE_IMAGE": image,
-            "DOCKER_SOCKET": engine_socket(),
-            **settings,
         }
-        path.write_text("".join(f"{name}={value}\n" for name, value in chosen.items()))
-        self._command += ["--env-file", str(path)]
+        self._command += ["--env-file", str(settings)]
+        self._own_secrets = {
+            "prefect-database-password": uuid.uuid4().hex + "@:/%",
+            "prefect-login": LOGIN,
+        }
 
-    def compose(self, *arguments: str, **variables: str) -> str:
-        """Run a command of Compose, and return what it printed; it must end well."""
-        return super().compose(*arguments, **{"PACKAGES_ADDRESS": "unused", **variables})
+    def configure(self, **settings: str) -> dict[str, str]:
+        """Put settings, and the tests' own ones, into the file; return what was there before.
+
+        The tests' own secrets are put into their files, too.
+        """
+        before = dict(re.findall(r"^(\w+)=(.*)$", self.settings.read_text(), re.MULTILINE))
+        chosen = before | settings | self.own
+        self.settings.write_text("".join(f"{name}={value}\n" for name, value in chosen.items()))
+        folder = self.folder / "secrets"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for name, value in self._own_secrets.items():
+            (folder / name).write_text(value)
+        return before
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The secrets by the names of their files."""
+        return {one.name: one.read_text().strip() for one in (self.folder / "secrets").iterdir()}
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Make a request to the Prefect server, from where it is."""
@@ -130,17 +149,26 @@ def wait_for(look: Callable[[], T | None], seconds: float, what: str, stack: Sta
     return seen
 
 
+def checkout(directory: Path) -> Path:
+    """Copy what a stack is built and started from; return the folder."""
+    folder = directory / "validibot-maintenance"
+    folder.mkdir()
+    sent = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    for name in (*BESIDE_THE_CODE, *OF_THE_OPERATOR, *sent):
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, folder)
+    return folder
+
+
 @contextmanager
 def stack_on(
-    client: APIClient,
-    compose: Sequence[str],
-    directory: Path,
-    image: str,
-    database_url: str,
-    **settings: object,
+    client: APIClient, compose: Sequence[str], folder: Path, image: str, name: str = ".env"
 ) -> Iterator[Stack]:
     """Give a project that is not up yet, and remove all of it at the end."""
-    stack = Stack(client, compose, directory, image, database_url, **settings)
+    stack = Stack(client, compose, folder, image, folder / name)
     try:
         yield stack
     finally:

@@ -1,5 +1,7 @@
-"""compose.yaml is built and run beside a stand-in for Validibot: up, jobs through the worker, the
-worker killed, down again, and the demo.
+"""An operator follows docs/migration.md, block by block, beside a stand-in for Validibot.
+
+In between, jobs run through the worker, and the worker is killed. At the end the stack is removed,
+and the demo started.
 
 No image registry is needed: see stand_ins.py and packages.py. What stands for Validibot has its
 real names, users and modes: see validibot.py. One test, because bringing the stack up is what takes
@@ -8,6 +10,8 @@ the time.
 
 import json
 import re
+import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -35,14 +39,26 @@ from tests.stack import packages, stand_ins, validibot
 from tests.stack.demo_stack import demo_of_the_guide_works
 from tests.stack.docker_pool import docker_pool_runs_cancels_and_brings_back
 from tests.stack.engine import execute, run_once
+from tests.stack.guide import MIGRATION, blocks
+from tests.stack.handover import EIGHT, OTHERS, Handover
 from tests.stack.inspecting import shown
+from tests.stack.manage import DJANGO
 from tests.stack.project import compose_command
+from tests.stack.shell import Reader, Shell, shell
 from tests.stack.socket_proxy import proxy_lets_the_jobs_requests_through_and_no_other
-from tests.stack.stack import CALL_SECONDS, LOGIN, Stack, stack_on, wait_for
-from tests.stack.validibot import DJANGO, STORAGE, VALIDATOR, StandIn, validibot_on
+from tests.stack.stack import (
+    CALL_SECONDS,
+    LOGIN,
+    Stack,
+    checkout,
+    engine_socket,
+    stack_on,
+    wait_for,
+)
+from tests.stack.validibot import STORAGE, VALIDATOR, StandIn, validibot_on
 from tests.support.docker_engine import not_tested
 
-pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 TMP = "/tmp"  # noqa: S108 - of a container
 HEALTHY = {"database", "server", "worker"}
@@ -113,10 +129,17 @@ print(answer.status, answer.read().decode())
 
 @dataclass(frozen=True)
 class Scene:
-    """The stack of compose.yaml, up, beside the stand-in for Validibot."""
+    """The stand-in for Validibot, up, and the stack of compose.yaml, which is only built.
+
+    Attributes:
+        shell: the operator's.
+        page: docs/migration.md, to be followed in that shell.
+    """
 
     stack: Stack
     application: StandIn
+    shell: Shell
+    page: Reader
 
 
 @pytest.fixture
@@ -138,30 +161,31 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         if reason:
             not_tested(reason)
         image = f"validibot-maintenance:{uuid.uuid4().hex[:8]}"
-        folder = tmp_path / "validibot"
+        folder, copy = tmp_path / "validibot", checkout(tmp_path)
+        python = stand_ins.python_image()
         with (
             stand_ins.base_images(client, tmp_path) as images,
             removed_at_the_end(client, image),
             validibot_on(client, compose, folder, image) as application,
-            stack_on(
-                client,
-                compose,
-                tmp_path,
-                image,
-                application.database_url,
-                VALIDIBOT_ENV_FILE=application.env_file,
-            ) as stack,
+            stack_on(client, compose, copy, image) as stack,
         ):
-            python = stand_ins.python_image()
             images.wait_for(python)
             wheels = packages.download(client, python, tmp_path)
-            with packages.serve(client, python, wheels) as address:
-                stack.compose("build", PACKAGES_ADDRESS=address)
-            for name in stand_ins.STAND_INS:
-                images.wait_for(name)
-            application.start()
-            stack.compose("up", "--detach", "--no-build")
-            yield Scene(stack, application)
+            with (
+                packages.serve(client, python, wheels) as address,
+                shell(compose, tmp_path, VALIDIBOT=str(folder), MAINTENANCE=str(copy)) as operator,
+            ):
+                stack.own["PACKAGES_ADDRESS"] = address
+                shutil.copy(copy / ".env.example", stack.settings)
+                stack.configure()
+                stack.compose("build")
+                stack.settings.unlink()
+                for name in stand_ins.STAND_INS:
+                    images.wait_for(name)
+                application.start()
+                confirmed = {"self-hosted restore": f"{socket.gethostname().split('.')[0]}\n"}
+                page = Reader(blocks(MIGRATION), operator, str(folder), confirmed)
+                yield Scene(stack, application, operator, page)
 
 
 @contextmanager
@@ -173,13 +197,31 @@ def removed_at_the_end(client: APIClient, image: str) -> Iterator[None]:
             client.remove_image(image, force=True)
 
 
-def test_the_stack_works_and_survives_a_crash_of_its_worker(scene: Scene) -> None:
-    stack = scene.stack
+def test_an_operator_follows_the_page_and_the_stack_survives_a_crash_of_its_worker(
+    scene: Scene,
+) -> None:
+    stack, page, operator = scene.stack, scene.page, scene.shell
+    handover = Handover(scene.application)
+    assert handover.started() == EIGHT | OTHERS
+    page.follow("Names")
+    backup, at_backup = what_is_backed_up(operator), handover.counts()
+
+    page.follow("Create the database role", "Write the settings")
+    settings_are_written(scene)
+    page.follow("Adopt the storage", "Look at what the first runs would do")
+    page.follow("Start the Prefect server with the deployments", "Stop Beat")
+    page.follow("Import the schedules and take the tasks over")
+    handover.is_complete()
+    deployments_are_there(stack)
+    edited_schedule_is_imported(stack)
+    schedules_are_paused(stack)
+    is_green(page.follow("Start the worker and the watch"))
     becomes_healthy(stack)
+    page.follow("Start Beat again", "After the first week")
+    page.follow("Tasks of others that Beat starts", "Keep Validibot's redelivery running")
+
     image_tells_nothing_and_services_have_no_more_rights_than_they_need(stack)
     server_is_published_on_the_loopback_with_a_login(stack)
-    deployments_are_there(stack)
-    schedules_are_paused(stack)
     roots_are_adopted_and_the_check_is_green(stack)
     check_names_each_capability_that_is_missing(stack)
     submissions_are_purged_through_the_worker(scene)
@@ -188,10 +230,54 @@ def test_the_stack_works_and_survives_a_crash_of_its_worker(scene: Scene) -> Non
     containers_are_removed_through_the_worker(stack)
     proxy_lets_the_jobs_requests_through_and_no_other(stack)
     killed_worker_comes_back_and_so_does_its_run(scene)
+
+    operator.run(f'(cd "$VALIDIBOT" && just self-hosted up); VERSION=v0.16.4 BACKUP={backup}')
+    assert handover.started() == OTHERS
+    is_green(page.follow("just self-hosted upgrade"))
+    watch_has_no_complaint(stack)
+    page.follow("just self-hosted backup")
+    assert handover.started() == OTHERS
+    handover.is_complete()
+    is_green(page.follow("just self-hosted restore"))
+    assert handover.started() == OTHERS
+    assert all(count <= at_backup[name] for name, count in handover.counts().items())
+    handover.is_complete()
+    page.follow("Going back")
+    assert handover.started() == EIGHT | OTHERS
+    handover.is_undone()
+    page.end()
+
     docker_pool_runs_cancels_and_brings_back(stack, scene.application)
     assert shown(stack, [*stack.secrets.values(), scene.application.secret]) == []
     nothing_is_left_but_what_is_validibots(scene)
     demo_of_the_guide_works(stack.client, compose_command() or [], stack.image)
+
+
+def what_is_backed_up(operator: Shell) -> str:
+    said = operator.run('(cd "$VALIDIBOT" && just self-hosted backup)')
+    (backup,) = re.findall("^Backup root: (.+)$", said, re.MULTILINE)
+    return str(backup)
+
+
+def is_green(said: str) -> None:
+    """The check, in what a block has printed."""
+    assert not re.search(r"^error ", said, re.MULTILINE)
+    assert re.search(r"^ok +Celery Beat ", said, re.MULTILINE)
+
+
+def settings_are_written(scene: Scene) -> None:
+    """By the page: all of them. Then the tests put theirs over some of them."""
+    written = scene.stack.configure()
+    assert {name for name, value in written.items() if not value} == set()
+    assert written["DOCKER_SOCKET"] == engine_socket()
+    assert scene.stack.secrets["validibot-database-url"].endswith("@postgres:5432/validibot")
+    assert Path(written["VALIDIBOT_ENV_FILE"]).is_file()
+
+
+def edited_schedule_is_imported(stack: Stack) -> None:
+    found = stack.ask("GET", f"/deployments/name/clear-sessions/{DEPLOYMENT}")
+    (schedule,) = (one["schedule"] for one in found["schedules"])
+    assert (schedule["cron"], schedule["timezone"]) == ("15 2 * * *", "Europe/Berlin")
 
 
 def becomes_healthy(stack: Stack) -> None:
@@ -206,6 +292,9 @@ def becomes_healthy(stack: Stack) -> None:
         )
 
     wait_for(lambda: healthy() or None, HEALTHY_SECONDS, "health", stack)
+
+
+def watch_has_no_complaint(stack: Stack) -> None:
     watched = f"ok: {len(JOBS)} jobs watched"
     wait_for(lambda: watched in stack.logs() or None, HEALTHY_SECONDS, "the watch", stack)
 

@@ -128,9 +128,9 @@ def test_ours_write_only_where_they_have_to(service: str) -> None:
 
 def test_every_name_is_validibots_and_set_in_one_place() -> None:
     real = YAML(typ="safe").load(COMPOSE_FILE.read_text())
-    storage, network = (
-        f"{PROJECT}_{one}" for kind in ("volumes", "networks") for one in real[kind]
-    )
+    storage, network = f"{PROJECT}_validibot_storage", f"{PROJECT}_validibot"
+    assert "validibot_storage" in real["volumes"]
+    assert real["networks"].keys() == {"validibot"}
     assert (storage, network) == (STORAGE, NETWORK)
     assert GIVEN["VALIDIBOT_STORAGE_VOLUME"] == storage
     assert GIVEN["VALIDIBOT_NETWORK"] == network

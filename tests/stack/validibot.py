@@ -3,46 +3,40 @@
 It has Validibot's project name, so an engine on which there is a Validibot is not used.
 """
 
+import json
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
+from typing import Any
 
 from docker import APIClient
 
+from maintenance.storage.marker import MARKER
 from tests.stack.engine import execute, run_once
+from tests.stack.manage import DJANGO
 from tests.stack.project import Project
-from tests.stack.stand_ins import ROOT
+from tests.stack.stack import engine_socket
+from tests.support import beat
 
 PROJECT = "validibot"
 STORAGE, NETWORK = "validibot_validibot_storage", "validibot_validibot"
 COMPOSE_FILE = Path(__file__).with_name("validibot.compose.yaml")
+CODE = (Path(__file__).with_name("manage.py"), Path(beat.__file__))
 ENV_FILES = ".envs/.production/.self-hosted"
 SERVICES = {"web", "worker", "scheduler", "postgres", "redis"}
 
-DJANGO, VALIDATOR = 101, 1_000
-"""The user and group of Validibot, a system user, and those of its validators' containers."""
+VALIDATOR = 1_000
+"""The user and group of the validators' containers."""
+
+OWNER = "validibot_user"
+"""The role that owns the tables."""
 
 LOADED_SECONDS = 120
 POLL_SECONDS = 0.5
-ROLE = "validibot_maintenance"
-
-ENTRY_POINT = f"""
-import os, signal, subprocess, sys, time
-if os.path.ismount("/app/storage"):
-    os.chown("/app/storage", {DJANGO}, {DJANGO})
-os.setgroups([])
-os.setgid({DJANGO})
-os.setuid({DJANGO})
-os.umask(0o022)
-while subprocess.run(sys.argv[1:]).returncode:
-    time.sleep(1)
-signal.pause()
-"""
-"""Like the entry point of Validibot's image: what is done as root, and then all else as django.
-The command is tried until the database answers."""
 
 OPEN_OUTPUT = """
 import pathlib
@@ -60,52 +54,51 @@ for output in pathlib.Path("/app/storage/private/runs").glob("*/*/attempts/*/out
 """
 """What a validator's container does."""
 
-
-REDELIVERED = """
-UPDATE validations_validationruncontinuation SET state = 'COMPLETED', completed_at = now()
-WHERE state NOT IN ('COMPLETED', 'NOT_REQUIRED')
+UNMARK = f"""
+import pathlib
+for root in pathlib.Path("/app/storage").iterdir():
+    (root / "{MARKER}").unlink(missing_ok=True)
 """
-"""What becomes of the continuations when Validibot's own command redelivers them."""
+"""The sample comes with markers; a Validibot has none."""
+
+READY = "SELECT id FROM django_celery_beat_periodictask WHERE last_run_at IS NOT NULL"
+TASKS = "SELECT row_to_json(one) FROM django_celery_beat_periodictask AS one"
 
 
 class StandIn(Project):
     """The application, beside which the stack is started."""
 
     def __init__(self, client: APIClient, compose: Sequence[str], folder: Path, image: str) -> None:
-        super().__init__(client, compose, PROJECT, folder, [COMPOSE_FILE])
+        self.folder = folder
         self._image = image
-        self._password = uuid.uuid4().hex
-        self.env_file = folder / ENV_FILES / ".django"
-        self.env_file.parent.mkdir(parents=True)
-        password, self.secret = uuid.uuid4().hex, uuid.uuid4().hex
-        self.env_file.write_text(
+        self.secret = uuid.uuid4().hex
+        settings = folder / ENV_FILES
+        settings.mkdir(parents=True)
+        file = folder / "docker-compose.production.yml"
+        file.write_text(COMPOSE_FILE.read_text().replace("IMAGE", image))
+        for path in CODE:
+            shutil.copy(path, folder)
+        (settings / ".django").write_text(
             "DEPLOYMENT_TARGET=self_hosted\nDATA_STORAGE_BACKEND=local\n"
             "DATA_STORAGE_ROOT=/app/storage/private\nVALIDATOR_RUNNER=docker\n"
             f"DJANGO_SECRET_KEY={self.secret}\n"
         )
-        self.env_file.chmod(0o600)
-        self.env_file.with_name(".postgres").write_text(
+        (settings / ".django").chmod(0o600)
+        (settings / ".postgres").write_text(
             "POSTGRES_HOST=postgres\nPOSTGRES_PORT=5432\nPOSTGRES_DB=validibot\n"
-            f"POSTGRES_USER=validibot\nPOSTGRES_PASSWORD={password}\n"
+            f"POSTGRES_USER={OWNER}\nPOSTGRES_PASSWORD={uuid.uuid4().hex}\n"
         )
-
-    @property
-    def database_url(self) -> str:
-        """The address of the database for the jobs, as seen from the network."""
-        return f"postgresql://{ROLE}:{self._password}@postgres/validibot"
-
-    def compose(self, *arguments: str, **variables: str) -> str:
-        """Run a command of Compose with the stand-in's images."""
-        # Compose reads $ in values of variables as it is, so the program needs no quoting.
-        own = {"STAND_IN_IMAGE": self._image, "ENTRY_POINT": ENTRY_POINT}
-        return super().compose(*arguments, **own, **variables)
+        build = settings / ".build"
+        build.write_text(f"VALIDATOR_CONTAINER_SOCKET={engine_socket()}\n")
+        super().__init__(client, compose, PROJECT, folder, [file])
+        self._command += ["--env-file", str(build)]
 
     def start(self) -> None:
-        """Start all services, and wait until the data is there and the role of the jobs is made."""
+        """Start all services, and wait until the data is there and Beat is at work."""
         self.compose("up", "--detach")
         deadline = time.monotonic() + LOADED_SECONDS
-        while "Loaded " not in (said := self.compose("logs", "web")):
-            assert time.monotonic() < deadline, said[-3000:]
+        while not self._works():
+            assert time.monotonic() < deadline, self.logs()
             time.sleep(POLL_SECONDS)
         assert self.containers().keys() == SERVICES
         self.python("web", OPEN_OUTPUT, user=str(DJANGO))
@@ -116,14 +109,23 @@ class StandIn(Project):
             user=f"{VALIDATOR}:{VALIDATOR}",
             binds=[f"{STORAGE}:/app/storage"],
         )
-        self.sql(REDELIVERED)
-        self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{self._password}'")
-        self.sql((ROOT / "docs" / "database-role.sql").read_text())
+        self.python("web", UNMARK)
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """Beat's tasks, by name."""
+        rows = [json.loads(row) for row in self.sql(TASKS)]
+        return {row["name"]: row for row in rows}
 
     def sql(self, statements: str) -> list[str]:
         """Run statements as the owner of the tables; return the rows of the last one."""
-        psql = ["psql", "-v", "ON_ERROR_STOP=1", "-U", "validibot", "-d", "validibot", "-Atc"]
+        psql = ["psql", "-v", "ON_ERROR_STOP=1", "-U", OWNER, "-d", "validibot", "-Atc"]
         return execute(self.client, self.container("postgres"), [*psql, statements]).splitlines()
+
+    def _works(self) -> bool:
+        try:
+            return bool(self.sql(READY))
+        except AssertionError:
+            return False
 
 
 def why_not(client: APIClient) -> str | None:

@@ -7,15 +7,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 import psycopg
 
 from demo.embedded import ADMIN_DATABASE, EmbeddedServer, embedded_server
+from tests.support.memory import temporary_folder
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -50,11 +50,13 @@ class ApplicationServer:
     def stop(self, how: Stop) -> None:
         """Stop it, and wait until all of its processes are gone."""
         postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        if how is Stop.KILL:
+            postmaster.suspend()  # so that it starts no more children, and does not reap them
         processes = [postmaster, *postmaster.children()]
         if how is Stop.KILL:
-            postmaster.suspend()  # so that it starts no more of them
             for process in processes:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # a session that has just ended
+                    process.kill()
         else:
             postmaster.send_signal(how.value)
         if self._process is not None:
@@ -112,8 +114,7 @@ class ApplicationServer:
 @contextmanager
 def application_server(parameters: dict[str, str]) -> Iterator[ApplicationServer]:
     """Run one for as long as the block lasts."""
-    # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
-    with TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         data = Path(name) / "pg"
         with embedded_server(data, parameters) as server:
             running = ApplicationServer(server, data)

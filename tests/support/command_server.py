@@ -125,6 +125,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     for module in PRELOADED:
         import_module(module)
+    # Tests that run a flow in their process need them; to make them takes longer than most runs.
+    import_module("tests.support.runs").settings_offline()
     gc.freeze()  # so that collections do not copy the pages that the processes share
     own = dict(os.environ)
     order = next_order(control)

@@ -2,9 +2,11 @@
 
 A marker that follows from a test's fixtures is set here, so that no test can lack it. In a parallel
 run every test belongs to a group, and the tests of a group run one after another in one worker
-process: by default those of a file, because they share its module's fixtures. All tests that start
-Prefect servers are one group: they mostly wait, and have time limits, so they run one by one, while
-the other worker processes use the processors at a lower priority.
+process: by default those of a file, because they share its module's fixtures. Tests with Prefect
+servers mostly wait. Those with tight time limits are one group, so that they run one by one, and
+the other worker processes use the processors at a lower priority. Those that share servers are
+another group. Files that start many servers of their own name groups of their own: in one row, the
+tests with servers would take longer than all others.
 
 The option `--dist loadgroup` of pytest-xdist 3.8 does nothing with pytest 9.2, hence a scheduler.
 """
@@ -25,9 +27,11 @@ MARK_OF_FIXTURE = {
     "docker_engine": "docker",
 }
 
+TIMED = "servers with time limits"
 SERVERS = "servers"
 CONTAINERS = "containers"
 GROUP_OF_MARK = {
+    "timing": TIMED,
     "docker": CONTAINERS,
     "compose": CONTAINERS,
     "server": SERVERS,
@@ -40,21 +44,33 @@ The clean-up of orphaned containers sees, and removes, the containers of all tes
 """
 
 LONGEST_FIRST = (
+    TIMED,
     SERVERS,
     CONTAINERS,
     "restarts of purge-expired-submissions",
     "restarts of process-purge-retries",
     "crashes of process-purge-retries",
     "crashes of reclaim-residue",
+    "servers of the demo",
+    "servers that are set up",
+    "tests/flows/test_expired_rows_odd.py",
+    "tests/flows/test_odd_times_in_purges.py",
     "tests/flows/test_wrong_storage.py",
+    "tests/flows/test_refused_rows.py",
+    "tests/flows/test_command_line.py",
+    "tests/flows/test_restores.py",
+    "tests/test_recipe.py",
+    "tests/test_commands.py",
+    "tests/test_distribution.py",
 )
 """Groups that take long start first: at the end, all other workers would wait for them.
 
 The others follow in the order in which they are collected.
 """
 
-LOWER_PRIORITY = 10
-"""Added to the niceness of a worker process for tests that start no Prefect server."""
+NICENESS = {TIMED: 0, SERVERS: 5}
+OTHERS = 10
+"""The niceness that a worker process has for tests of other groups."""
 
 GROUPS = "groups.json"
 
@@ -87,7 +103,7 @@ def group_of(item: pytest.Item) -> str:
 def arrange(items: list[pytest.Item], folder: Path) -> None:
     """Sort the tests of a worker process by group, and leave a note of the groups in a folder."""
     groups = {item.nodeid: group_of(item) for item in items}
-    items.sort(key=lambda item: (rank(groups[item.nodeid]), not item.get_closest_marker("timing")))
+    items.sort(key=lambda item: rank(groups[item.nodeid]))
     # All worker processes write the same.
     note = folder / f"{GROUPS}.{os.getpid()}"
     note.write_text(json.dumps(groups))
@@ -100,9 +116,13 @@ def rank(group: str) -> int:
 
 
 def lower_priority(item: pytest.Item) -> None:
-    """Let this worker process yield to tests with time limits, once and for all its other tests."""
-    if group_of(item) != SERVERS and os.nice(0) < LOWER_PRIORITY:
-        os.nice(LOWER_PRIORITY)
+    """Let this worker process yield to tests with tighter time limits, and all that it starts.
+
+    Once lowered, the priority stays; groups come in the order of their priorities.
+    """
+    niceness, now = NICENESS.get(group_of(item), OTHERS), os.nice(0)
+    if now < niceness:
+        os.nice(niceness - now)
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

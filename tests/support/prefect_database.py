@@ -13,7 +13,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -23,6 +22,7 @@ from sqlalchemy import URL
 
 from demo.environment import clean_environment
 from demo.processes import Child, wait_until
+from tests.support.memory import temporary_folder
 
 EXTENSION = "pg_trgm"
 DEBIAN = Path("/usr/lib/postgresql")
@@ -204,8 +204,7 @@ def prefect_database() -> Iterator[PrefectDatabase]:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    # Not pytest's own folder: PostgreSQL runs as another user when root starts it.
-    with TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         database = PrefectDatabase(Path(name))
         try:
             database.start()

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from prefect.settings.legacy import Setting
 
 from demo.environment import clean_environment
 from demo.servers import PrefectServer
+from tests.support.memory import temporary_folder
 
 APPLY_SECONDS = 90
 
@@ -24,7 +24,7 @@ BOOKKEEPING = ("updated", "last_polled", "status", "created_by", "updated_by")
 @contextmanager
 def deployed_prefect(settings: Mapping[str, str] | None = None) -> Iterator[PrefectServer]:
     """A server that `python -m deployments` has set up. No worker serves its work pool."""
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         home = Path(name)
         environment = clean_environment(os.environ, home)
         with PrefectServer(home, home, environment | dict(settings or {})) as running:

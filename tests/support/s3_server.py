@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.support.faults import Answer, Faults, Request
@@ -26,7 +26,7 @@ class S3Server:
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
     """Serve for as long as the block lasts."""
-    moto = DomainDispatcherApplication(create_backend_app)
+    moto = create_backend_app("s3")
     running = S3Server("")
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -2,12 +2,13 @@
 
 import random
 import uuid
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from sqlalchemy import (
@@ -118,6 +119,17 @@ class Validibot:
         self.root = root
         self._numbers = count(1)
         self._random = random.Random(1)
+        self._insert_parents()
+
+    def at(self, engine: Engine, root: Path) -> Self:
+        """Return the builder of a copy of this Validibot, which goes on where this one is."""
+        other = copy(self)
+        other.engine, other.root = engine, root
+        other._numbers, other._random = deepcopy((self._numbers, self._random))
+        return other
+
+    def _insert_parents(self) -> None:
+        """Insert what all other rows refer to."""
         self.org_id: int = self.insert(schema.organizations, name="Org").id
         user = self.insert(schema.users, username="alice", current_org_id=self.org_id)
         self.user_id: int = user.id
@@ -135,6 +147,13 @@ class Validibot:
             ).id
             for number in (1, 2, 3)
         ]
+
+    @property
+    def name(self) -> str:
+        """The name of its database."""
+        name = self.engine.url.database
+        assert name is not None
+        return name
 
     @cached_property
     def version(self) -> Version:

@@ -6,7 +6,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, redirect_stdout
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from deployments.setup.declared import read_declared
 from deployments.setup.deployment import deploy
 from deployments.setup.last_applied import LastApplied
 from flows.jobs import JOBS
+from tests.support.memory import temporary_folder
 from tests.support.prefect_server import (
     ask,
     automations,
@@ -53,12 +53,17 @@ EVENTS = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5"}
 EVENT_SECONDS = 60.0
 NEEDED = "needs your approval: "
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("servers that are set up"),
+]
 
 
 @pytest.fixture(scope="module")
 def prefect() -> Iterator[PrefectServer]:
-    with tempfile.TemporaryDirectory(prefix="vm-", ignore_cleanup_errors=True) as name:
+    with temporary_folder() as name:
         home = Path(name)
         environment = clean_environment(os.environ, home) | SCHEDULER | EVENTS
         with PrefectServer(home, home, environment) as running:

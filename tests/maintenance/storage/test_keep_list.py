@@ -1,6 +1,5 @@
 """What of a run's bundle stays when its submission is purged (the copied inputs go)."""
 
-import tempfile
 from pathlib import Path
 from uuid import UUID
 
@@ -19,6 +18,7 @@ from maintenance.storage.layout import (
 )
 from maintenance.storage.local import LocalStore
 from maintenance.storage.store import ABSENT, Tree
+from tests.support.memory import temporary_folder
 from tests.support.trees import entries, files, make_files, state
 
 RUN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
@@ -185,7 +185,7 @@ def test_of_any_tree_exactly_the_outputs_remain(paths: list[str], attempts: froz
     wanted = {path for path in paths if not any(path.startswith(f"{other}/") for other in paths)}
     wanted -= {path for path in wanted if any(o.startswith(f"{path}/") for o in wanted)}
     tree = Tree("runs/7/8", keep_outputs(attempts))
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         root = Path(folder)
         make_files(root, {f"runs/7/8/{path}" for path in wanted} | {"runs/7/9/stays"})
         store = LocalStore(root)
