@@ -42,6 +42,11 @@ RUN /opt/build/bin/pip install --no-build-isolation --no-deps --prefix /opt/venv
 
 FROM ${PYTHON_IMAGE}
 
+LABEL org.opencontainers.image.title="Validibot Maintenance" \
+    org.opencontainers.image.description="Validibot's housekeeping as Prefect flows" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="Apache-2.0"
+
 # A worker must be allowed to write to Validibot's storage: compose.yaml can run it as another user.
 ARG USER_ID=1000
 ARG GROUP_ID=1000
@@ -52,8 +57,12 @@ RUN groupadd --gid "$GROUP_ID" maintenance \
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/validibot-maintenance /opt/validibot-maintenance
 
+# Prefect's command line, with the secrets that are in files.
+RUN printf '#!/bin/sh\nexec python -m deployments.prefect_command "$@"\n' > /opt/prefect \
+    && install -D --mode 755 /opt/prefect /opt/bin/prefect && rm /opt/prefect
+
 # Deployments start their runs with `python`: the first one on the PATH is ours.
-ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin \
+ENV PATH=/opt/bin:/opt/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin \
     PREFECT_HOME=/var/lib/prefect \
     PYTHONUNBUFFERED=1 \
     DO_NOT_TRACK=1 \

@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 PIP_OPTIONS := -qq --no-input --disable-pip-version-check
 SLOW_NEEDS := server or docker or browser or compose or system_postgres
-BACKENDS = --extra s3 --extra gcs --extra kubernetes
+BACKENDS = --extra s3 --extra gcs --extra kubernetes --extra docker-pool
 SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks tests)
 
 .DEFAULT_GOAL := help

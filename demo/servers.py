@@ -1,6 +1,5 @@
 """The demo's Prefect server and worker, as child processes."""
 
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from demo.api import PrefectApi
+from demo.login import new_login
 from demo.ports import LOCALHOST, free_port
 from demo.processes import Child, ChildFailed, start_child, wait_until
 from deployments.names import WORK_POOL
@@ -17,8 +17,6 @@ START_SECONDS = 90.0
 PORT_ATTEMPTS = 3
 PORT_TAKEN = "already in use"
 STOP_SECONDS = 4.0
-USER = "demo"
-PASSWORD_BYTES = 16
 
 SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -51,7 +49,7 @@ class PrefectServer:
 
     def __init__(self, home: Path, logs: Path, environment: Mapping[str, str]) -> None:
         """Say where it keeps its data, and where its log."""
-        self.login = f"{USER}:{secrets.token_hex(PASSWORD_BYTES)}"
+        self.login = new_login()
         self._home = home
         self._log = logs / "prefect-server.log"
         self._environment = {

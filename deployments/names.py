@@ -9,3 +9,6 @@ are installed, pass --prefect-file."""
 WORK_POOL = "maintenance"
 DEPLOYMENT = "default"
 """The name of every job's deployment: purge-expired-submissions/default."""
+
+RUN_LABEL = "validibot-maintenance.run"
+"""On every container that a docker work pool starts."""

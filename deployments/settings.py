@@ -3,6 +3,7 @@
 They are separate from the jobs' settings, because deploying needs no database.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -46,6 +47,14 @@ class DeploymentSettings(BaseSettings):
     """The volume with Validibot's files, for the runs of a docker work pool."""
     network: str = Field("validibot_validibot", validation_alias="VALIDIBOT_NETWORK")
     """The network of Validibot's database, for the same runs."""
+    prefect_network: str | None = Field(None, validation_alias="PREFECT_NETWORK")
+    """The network of the Prefect server, if it is another one; for the same runs."""
+    engine_network: str | None = Field(None, validation_alias="MAINTENANCE_ENGINE_NETWORK")
+    """The network in which DOCKER_HOST is, if it is another one; for the same runs."""
+    secrets: Path | None = Field(None, validation_alias="MAINTENANCE_SECRETS")
+    """The folder with the secrets, on the machine of the container engine; for the same runs."""
+    env_file: Path | None = Field(None, validation_alias="VALIDIBOT_ENV_FILE")
+    """Validibot's env file on that machine, if the runs are to read it."""
 
 
 def load_deployment_settings() -> DeploymentSettings:

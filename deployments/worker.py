@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -147,9 +148,14 @@ def worker_name(options: Sequence[str]) -> str | None:
 
 
 def worker_command(pool: str, extra: Sequence[str]) -> list[str]:
-    """Return the command line of Prefect's worker in this Python."""
+    """Return the command line of Prefect's worker in this Python.
+
+    With prefect-docker it is the one that sees how containers end: the server says of which type
+    the pool is, and it may not answer yet.
+    """
+    module = "deployments.docker_worker" if find_spec("prefect_docker") else "prefect"
     return [
-        *(sys.executable, "-m", "prefect", "worker", "start"),
+        *(sys.executable, "-m", module, "worker", "start"),
         *("--pool", pool, "--with-healthcheck"),
         *("--install-policy", "never", "--no-create-pool-if-not-found"),
         *extra,

@@ -6,6 +6,7 @@ repeats the value, because it may be a secret.
 """
 
 import logging
+import os
 import re
 from datetime import timedelta
 from functools import cache
@@ -18,11 +19,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
 from maintenance.database_address import ignored_options, parse_address
+from maintenance.env_file import read_env_file
 from maintenance.errors import SettingsError
 from maintenance.plain_words import requirement
+from maintenance.secret_files import SecretFileError, read_secrets
 from maintenance.unknown_variables import variables_of, warn_of_unknown_variables
 
 logger = logging.getLogger(__name__)
+
+SECRETS = ("DATABASE_URL", "POSTGRES_PASSWORD")
+"""What may be in a file of its own: see maintenance/secret_files.py."""
 
 DRIVER = "postgresql+psycopg"
 
@@ -234,13 +240,19 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any field's type
-    """Read the settings from the environment.
+    """Read the settings from the environment, from files of secrets and from an env file.
+
+    The environment has precedence over the env file that MAINTENANCE_ENV_FILE names.
 
     Raises:
-        SettingsError: a value is not allowed, or the database's address is missing.
+        SettingsError: a value is not allowed, a file cannot be read, or the database's address is
+            missing.
     """
     try:
-        loaded = Settings(**overrides)
+        secrets = read_secrets(SECRETS, os.environ)
+        loaded = Settings(**{**read_env_file(os.environ), **secrets, **overrides})
+    except SecretFileError as error:
+        raise SettingsError(f"Wrong settings: {error}") from None
     except ValidationError as error:
         raise SettingsError(explain(error)) from None
     warn_of_unknown_variables(variables_of(Settings.model_fields))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deployments.settings import DeploymentSettings
 from flows.jobs import JOBS
+from maintenance.env_file import ENV_FILE
 from maintenance.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,7 @@ def test_the_commands_of_the_readme_exist() -> None:
 
 def variables() -> dict[str, object]:
     """Every variable that the settings read, with its default."""
-    found: dict[str, object] = {}
+    found: dict[str, object] = {ENV_FILE: None}
     for field in (*Settings.model_fields.values(), *DeploymentSettings.model_fields.values()):
         alias = field.validation_alias
         assert alias is not None

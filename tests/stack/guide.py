@@ -23,12 +23,6 @@ class Block:
     text: str
 
 
-def guides_demo() -> dict[str, str]:
-    """The settings of the demo."""
-    (block,) = re.findall(r"with this `\.env`:\n\n```\n(.*?)```", INSTALLATION, re.DOTALL)
-    return dict(line.split("=", maxsplit=1) for line in block.splitlines())
-
-
 def blocks(page: str) -> list[Block]:
     """All blocks of a page, in its order."""
     fences = list(FENCE.finditer(page))

@@ -22,15 +22,15 @@ from tests.stack.stand_ins import ROOT, python_image
 T = TypeVar("T")
 
 BUILD_FILE = Path(__file__).with_name("compose.build.yaml")
-BESIDE_THE_CODE = ("compose.yaml", "compose.demo.env", "Dockerfile", ".dockerignore")
+BESIDE_THE_CODE = ("compose.yaml", "compose.demo.yaml", "Dockerfile", ".dockerignore")
 OF_THE_OPERATOR = (".env.example", "docs")
 CALL_SECONDS = 120
 POLL_SECONDS = 0.5
 LOGIN = "operator:correct horse: battery/staple@%"
 
 REQUEST = """
-import base64, json, os, sys, urllib.request
-login = base64.b64encode(os.environ["PREFECT_SERVER_API_AUTH_STRING"].encode()).decode()
+import base64, json, sys, urllib.request
+login = base64.b64encode(open("/run/secrets/prefect-login").read().encode()).decode()
 method, path, body = sys.argv[1:]
 api = "http://127.0.0.1:4200/api"
 headers = {"Authorization": "Basic " + login, "Content-Type": "application/json"}
@@ -68,20 +68,37 @@ class Stack(Project):
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_FILE": os.pathsep.join(map(str, files)),
             "PACKAGES_ADDRESS": "unused",
-            "PREFECT_DATABASE_PASSWORD": uuid.uuid4().hex + "@:/%",
-            "PREFECT_AUTH_STRING": LOGIN,
+            "PREFECT_NETWORK": self.project,
+            "MAINTENANCE_ENGINE_NETWORK": f"{self.project}-engine",
+            "MAINTENANCE_SECRETS": str(folder / "secrets"),
             "PREFECT_PORT": str(self.port),
             "PREFECT_PUBLIC_URL": f"http://127.0.0.1:{self.port}",
             "MAINTENANCE_IMAGE": image,
         }
         self._command += ["--env-file", str(settings)]
+        self._own_secrets = {
+            "prefect-database-password": uuid.uuid4().hex + "@:/%",
+            "prefect-login": LOGIN,
+        }
 
     def configure(self, **settings: str) -> dict[str, str]:
-        """Put settings, and the tests' own ones, into the file; return what was there before."""
+        """Put settings, and the tests' own ones, into the file; return what was there before.
+
+        The tests' own secrets are put into their files, too.
+        """
         before = dict(re.findall(r"^(\w+)=(.*)$", self.settings.read_text(), re.MULTILINE))
         chosen = before | settings | self.own
         self.settings.write_text("".join(f"{name}={value}\n" for name, value in chosen.items()))
+        folder = self.folder / "secrets"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for name, value in self._own_secrets.items():
+            (folder / name).write_text(value)
         return before
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The secrets by the names of their files."""
+        return {one.name: one.read_text().strip() for one in (self.folder / "secrets").iterdir()}
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Make a request to the Prefect server, from where it is."""
@@ -156,4 +173,4 @@ def stack_on(
         yield stack
     finally:
         with suppress(AssertionError, subprocess.TimeoutExpired):
-            stack.compose("--profile", "demo", "down", "--volumes", "--timeout", "5")
+            stack.compose("down", "--volumes", "--timeout", "5")

@@ -52,6 +52,12 @@ STAND_INS = {
             'CMD ["postgres", "-c", "listen_addresses=*"]',
         ),
     ),
+    "haproxy:3.0": StandIn(
+        "trixie",
+        "haproxy",
+        'mkdir -p "$1/usr/local/etc/haproxy"',
+        ('CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]',),
+    ),
 }
 
 

@@ -36,12 +36,16 @@ from maintenance.containers.labels import (
 from maintenance.storage.capabilities import NUMBERS
 from maintenance.storage.probe import PREFIX
 from tests.stack import packages, stand_ins, validibot
+from tests.stack.demo_stack import demo_of_the_guide_works
+from tests.stack.docker_pool import docker_pool_runs_cancels_and_brings_back
 from tests.stack.engine import execute, run_once
-from tests.stack.guide import MIGRATION, blocks, guides_demo
+from tests.stack.guide import MIGRATION, blocks
 from tests.stack.handover import EIGHT, OTHERS, Handover
+from tests.stack.inspecting import shown
 from tests.stack.manage import DJANGO
 from tests.stack.project import compose_command
 from tests.stack.shell import Reader, Shell, shell
+from tests.stack.socket_proxy import proxy_lets_the_jobs_requests_through_and_no_other
 from tests.stack.stack import (
     CALL_SECONDS,
     LOGIN,
@@ -58,7 +62,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.compose, pytest.mark.slow, pytest.
 
 TMP = "/tmp"  # noqa: S108 - of a container
 HEALTHY = {"database", "server", "worker"}
-RUNNING = HEALTHY | {"watch"}
+RUNNING = HEALTHY | {"socket-proxy", "watch"}
 ENDED = {"upgrade", "deploy"}
 HEALTHY_SECONDS = 120
 RUN_SECONDS = 90
@@ -80,6 +84,10 @@ PURGED = "SELECT id FROM submissions_submission WHERE content_purged_at IS NOT N
 STAMPED = "SELECT id FROM validations_validationrun WHERE output_purged_at IS NOT NULL"
 LATE = "SELECT session_key FROM django_session WHERE expire_date < now()"
 LIVE = "SELECT session_key FROM django_session WHERE expire_date >= now()"
+
+OF_WORKER = [1 << number for number in NUMBERS.values()]
+READING = 1 << 2
+"""CAP_DAC_READ_SEARCH."""
 
 ROOTS, WHAT = ("private", "public"), (" rights", " marker")
 
@@ -169,7 +177,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
             ):
                 stack.own["PACKAGES_ADDRESS"] = address
                 shutil.copy(copy / ".env.example", stack.settings)
-                stack.configure(MAINTENANCE_DATABASE_URL="not known yet")
+                stack.configure()
                 stack.compose("build")
                 stack.settings.unlink()
                 for name in stand_ins.STAND_INS:
@@ -220,6 +228,7 @@ def test_an_operator_follows_the_page_and_the_stack_survives_a_crash_of_its_work
     outputs_of_both_users_are_purged_through_the_worker(scene)
     evidence_belongs_to_the_application(scene)
     containers_are_removed_through_the_worker(stack)
+    proxy_lets_the_jobs_requests_through_and_no_other(stack)
     killed_worker_comes_back_and_so_does_its_run(scene)
 
     operator.run(f'(cd "$VALIDIBOT" && just self-hosted up); VERSION=v0.16.4 BACKUP={backup}')
@@ -238,8 +247,10 @@ def test_an_operator_follows_the_page_and_the_stack_survives_a_crash_of_its_work
     handover.is_undone()
     page.end()
 
+    docker_pool_runs_cancels_and_brings_back(stack, scene.application)
+    assert shown(stack, [*stack.secrets.values(), scene.application.secret]) == []
     nothing_is_left_but_what_is_validibots(scene)
-    demo_of_the_guide_gets_its_data(stack)
+    demo_of_the_guide_works(stack.client, compose_command() or [], stack.image)
 
 
 def what_is_backed_up(operator: Shell) -> str:
@@ -259,7 +270,7 @@ def settings_are_written(scene: Scene) -> None:
     written = scene.stack.configure()
     assert {name for name, value in written.items() if not value} == set()
     assert written["DOCKER_SOCKET"] == engine_socket()
-    assert written["MAINTENANCE_DATABASE_URL"].endswith("@postgres:5432/validibot")
+    assert scene.stack.secrets["validibot-database-url"].endswith("@postgres:5432/validibot")
     assert Path(written["VALIDIBOT_ENV_FILE"]).is_file()
 
 
@@ -300,11 +311,11 @@ def image_tells_nothing_and_services_have_no_more_rights_than_they_need(stack: S
     who = "import os; print(os.getuid(), os.getgid(), os.access(os.getcwd(), os.W_OK))"
     assert stack.python("server", who) == "1000 1000 False"
     assert stack.python("worker", who) == "0 0 False"
-    for service, names in (("server", ()), ("watch", ()), ("worker", NUMBERS)):
-        assert int(stack.python(service, RIGHTS)) == sum(1 << NUMBERS[name] for name in names)
-    for place in ("/", "/opt/validibot-maintenance", "/var/lib/prefect", "/etc"):
-        assert stack.python("worker", WRITING, place) == "Read-only file system"
-    assert stack.python("worker", WRITING, TMP) == "written"
+    for service, rights in (("server", 0), ("watch", READING), ("worker", sum(OF_WORKER))):
+        assert int(stack.python(service, RIGHTS)) == rights
+        for place in ("/", "/opt/validibot-maintenance", "/etc"):
+            assert stack.python(service, WRITING, place) == "Read-only file system"
+        assert stack.python(service, WRITING, TMP) == "written"
     secrets = "import os; print(sorted(name for name in os.environ if 'PASSWORD' in name))"
     assert stack.python("worker", secrets) == "[]"
 
@@ -492,31 +503,6 @@ def nothing_is_left_but_what_is_validibots(scene: Scene) -> None:
     assert stack.left() == set()
     assert application.left() == left
     assert {one["State"]["Status"] for one in application.containers().values()} == {"running"}
-
-
-def demo_of_the_guide_gets_its_data(stack: Stack) -> None:
-    """With the settings of docs/installation.md, but other names and the image of the tests."""
-    settings = guides_demo()
-    name = f"{stack.project}-demo"
-    settings |= {"VALIDIBOT_STORAGE_VOLUME": name, "VALIDIBOT_NETWORK": name}
-    client, compose = stack.client, compose_command() or []
-    client.create_volume(name)
-    client.create_network(name)
-    try:
-        with stack_on(client, compose, stack.folder, stack.image, "demo.env") as demo:
-            demo.settings.touch()
-            demo.configure(**settings)
-            demo.compose("--profile", "demo", "up", "--detach", "--no-build", "demo-data")
-            data = wait_for(lambda: ended(demo, "demo-data"), HEALTHY_SECONDS, "the data", demo)
-            assert data["ExitCode"] == 0, demo.logs()
-    finally:
-        client.remove_network(name)
-        client.remove_volume(name)
-
-
-def ended(stack: Stack, service: str) -> dict[str, Any] | None:
-    state: dict[str, Any] = stack.containers()[service]["State"]
-    return state if state["Status"] == "exited" else None
 
 
 def maintenance(stack: Stack, *arguments: str) -> str:

@@ -71,6 +71,7 @@ class StandIn(Project):
     def __init__(self, client: APIClient, compose: Sequence[str], folder: Path, image: str) -> None:
         self.folder = folder
         self._image = image
+        self.secret = uuid.uuid4().hex
         settings = folder / ENV_FILES
         settings.mkdir(parents=True)
         file = folder / "docker-compose.production.yml"
@@ -80,7 +81,9 @@ class StandIn(Project):
         (settings / ".django").write_text(
             "DEPLOYMENT_TARGET=self_hosted\nDATA_STORAGE_BACKEND=local\n"
             "DATA_STORAGE_ROOT=/app/storage/private\nVALIDATOR_RUNNER=docker\n"
+            f"DJANGO_SECRET_KEY={self.secret}\n"
         )
+        (settings / ".django").chmod(0o600)
         (settings / ".postgres").write_text(
             "POSTGRES_HOST=postgres\nPOSTGRES_PORT=5432\nPOSTGRES_DB=validibot\n"
             f"POSTGRES_USER={OWNER}\nPOSTGRES_PASSWORD={uuid.uuid4().hex}\n"

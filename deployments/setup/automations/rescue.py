@@ -26,6 +26,7 @@ DEAD_INFRASTRUCTURE = (
     f"{NO_SIGN_OF_LIFE}*",
     "Process exited with status code: -9*",
     "Flow run infrastructure exited with non-zero status code -9*",
+    "Flow run infrastructure exited with non-zero status code 137*",  # a container
     "Execution was cancelled by the runtime environment*",
     "Execution was aborted by Python system exit call*",  # worker killed: output pipe is gone
 )

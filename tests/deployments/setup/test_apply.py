@@ -515,6 +515,7 @@ def test_another_type_of_work_pool_is_one_variable_and_schedules_stay(
     apply(prefect, "--reset-schedules")
     edit_schedule(prefect, "clear-sessions", {"active": False})
     before = schedules(prefect)
+    own = {"MAINTENANCE_IMAGE": "own:1", "MAINTENANCE_SECRETS": "/srv/secrets"}
     for kind in ("docker", "kubernetes"):
         with pytest.raises(AssertionError):
             apply(prefect, MAINTENANCE_WORK_POOL_TYPE=kind)
@@ -522,7 +523,7 @@ def test_another_type_of_work_pool_is_one_variable_and_schedules_stay(
         assert schedules(prefect) == before
 
         ask(prefect, "DELETE", f"/work_pools/{WORK_POOL}")
-        said = apply(prefect, MAINTENANCE_WORK_POOL_TYPE=kind, MAINTENANCE_IMAGE="own:1")
+        said = apply(prefect, MAINTENANCE_WORK_POOL_TYPE=kind, **own)
         assert f"work pool maintenance of type {kind}: made" in said
         pool = ask(prefect, "GET", f"/work_pools/{WORK_POOL}")
         assert pool["type"] == kind
@@ -531,12 +532,12 @@ def test_another_type_of_work_pool_is_one_variable_and_schedules_stay(
         found = deployments(prefect).values()
         assert {one["work_pool_name"] for one in found} == {WORK_POOL}
         assert schedules(prefect) == before
-        assert apply(prefect, MAINTENANCE_IMAGE="own:1").startswith(NOTHING)
+        assert apply(prefect, **own).startswith(NOTHING)
 
         # What an operator writes into the template stays.
         template["variables"]["properties"]["env"]["default"]["MINE"] = "2"
         template = {"base_job_template": template}
         ask(prefect, "PATCH", f"/work_pools/{WORK_POOL}", template)
-        assert "an operator edited its job template" in apply(prefect)
+        assert "an operator edited its job template" in apply(prefect, **own)
         pool = ask(prefect, "GET", f"/work_pools/{WORK_POOL}")
         assert pool["base_job_template"] == template["base_job_template"]
