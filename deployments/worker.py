@@ -10,8 +10,8 @@ Then this process is replaced by `deployments/serving.py`, which runs `prefect w
 stops its runs before it ends. Arguments after `--` are passed on to the worker.
 
 The worker has no `--limit`. No job runs twice at a time, so there are never more runs than jobs.
-And a worker of Prefect 3.8 with a limit ends, and kills its runs, when it gets a run again that it
-still counts, which happens when a crashed run is started again.
+And a worker with a limit does not start a run again that it still counts, as when a crashed run is
+started again at once: the run waits for the next look (docs/decisions/0010).
 """
 
 import argparse

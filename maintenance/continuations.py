@@ -67,7 +67,7 @@ def old_continuations(connection: Connection, as_of: datetime, minutes: int) -> 
     return _describe(connection.execute(query).all(), minutes)
 
 
-def _describe(found: Sequence[Row[tuple[str, int, float | None]]], minutes: int) -> str:
+def _describe(found: Sequence[Row[str, int, float | None]], minutes: int) -> str:
     if not found:
         return ""
     states = ", ".join(f"{row.number:,} {row.state}" for row in found)

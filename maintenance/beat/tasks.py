@@ -135,7 +135,7 @@ def check_readable(connection: Connection, *, writes: bool = False) -> None:
         )
 
 
-def _task(row: Row[tuple[object, ...]]) -> BeatTask:
+def _task(row: Row[*tuple[object, ...]]) -> BeatTask:
     timing, off = _timing(row), _off(row)
     if isinstance(timing, Crontab) and never_due(timing):
         timing = f"{timing} never comes due"
@@ -166,7 +166,7 @@ def _task(row: Row[tuple[object, ...]]) -> BeatTask:
     )
 
 
-def _off(row: Row[tuple[object, ...]]) -> str:
+def _off(row: Row[*tuple[object, ...]]) -> str:
     if not row.enabled:
         return "it is disabled"
     if row.expired:
@@ -174,7 +174,7 @@ def _off(row: Row[tuple[object, ...]]) -> str:
     return f"its start time is {row.start_time}" if row.waiting else ""
 
 
-def _timing(row: Row[tuple[object, ...]]) -> Crontab | timedelta | str:
+def _timing(row: Row[*tuple[object, ...]]) -> Crontab | timedelta | str:
     """Return when a task is due, or why that cannot be said."""
     try:
         if row.one_off:

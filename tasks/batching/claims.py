@@ -53,7 +53,7 @@ class BatchSteps(Generic[T]):
 
     kind: str
     key: Column[Any]
-    read: Callable[[Row[Any]], T]
+    read: Callable[[Row[*tuple[Any, ...]]], T]
     act: Callable[[Connection, Sequence[T]], BatchResult]
     preview: Callable[[Connection, Sequence[T]], BatchResult]
     after: Callable[[Sequence[T]], None] | None = None

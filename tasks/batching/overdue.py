@@ -10,9 +10,7 @@ from maintenance.report import Overdue
 from maintenance.settings import settings
 
 
-def count_overdue_rows(
-    query: Select[tuple[int, datetime | None]], cutoff: Cutoff, job: str
-) -> Overdue:
+def count_overdue_rows(query: Select[int, datetime | None], cutoff: Cutoff, job: str) -> Overdue:
     """Run a query for the number of rows and their earliest deadline, in a READ ONLY transaction.
 
     Raises:

@@ -106,7 +106,7 @@ def act_on_next(
     return Batch(act(ids), rest, exhausted=rest.passed)
 
 
-def read_ids(engine: Engine, query: Select[tuple[UUID]], *, in_order: bool = False) -> list[UUID]:
+def read_ids(engine: Engine, query: Select[UUID], *, in_order: bool = False) -> list[UUID]:
     """Return the identifiers that one scan of a table selects; fewer after a stop request.
 
     Args:

@@ -38,7 +38,7 @@ def delete_and_free(
 
 
 def delete_claimed_and_free(
-    connection: Connection, due: Due, scope: ColumnElement[bool], claim: Select[tuple[object]]
+    connection: Connection, due: Due, scope: ColumnElement[bool], claim: Select[object]
 ) -> BatchResult:
     """Delete the rows that a claim locks, and free those that name them, without waiting.
 

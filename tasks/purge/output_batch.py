@@ -40,7 +40,7 @@ def output_steps(purge: Purge) -> BatchSteps[OutputItem]:
     )
 
 
-def _read(row: Row[Any]) -> OutputItem:
+def _read(row: Row[*tuple[Any, ...]]) -> OutputItem:
     return OutputItem(row.id, row.org_id, row.moment)
 
 

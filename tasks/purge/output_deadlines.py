@@ -101,7 +101,7 @@ def _missing(scope: ColumnElement[bool]) -> Any:  # noqa: ANN401 - a SELECT of f
     ).where(scope, without_deadline())
 
 
-def _submissions(rows: Sequence[Row[Any]]) -> list[UUID]:
+def _submissions(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[UUID]:
     return sorted({row.submission_id for row in rows if row.submission_id is not None})
 
 

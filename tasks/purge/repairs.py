@@ -10,7 +10,9 @@ from maintenance.report import BatchResult
 from maintenance.schema import purge_retries
 
 
-def deadlines_repaired(table: Table, name: str, rows: Sequence[Row[Any]]) -> BatchResult:
+def deadlines_repaired(
+    table: Table, name: str, rows: Sequence[Row[*tuple[Any, ...]]]
+) -> BatchResult:
     """Return the result of repairing these rows, which have the columns policy and unknown.
 
     Args:

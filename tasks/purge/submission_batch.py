@@ -67,7 +67,7 @@ def submission_steps(purge: Purge, deadline: datetime | None) -> BatchSteps[Subm
     )
 
 
-def _read(row: Row[Any]) -> SubmissionItem:
+def _read(row: Row[*tuple[Any, ...]]) -> SubmissionItem:
     return SubmissionItem(
         row.id, row.moment, row.created, row.retention_policy, row.input_file, row.purged
     )

@@ -38,7 +38,7 @@ from tasks.purge.submission_selection import (
 
 def wrong_deadlines(
     scope: ColumnElement[bool], ended_at: ColumnElement[Any] = runs.c.ended_at
-) -> Select[tuple[UUID, str, bool, datetime]]:
+) -> Select[UUID, str, bool, datetime]:
     """Return the submissions in scope whose deadline or policy is wrong.
 
     Purged submissions and those with an active run are left out (SPEC 3). `ended_at`: the time at
@@ -101,7 +101,7 @@ def count_wrong_deadlines(
     return count_repairs(connection, rows), set(_must_be_queued(rows))
 
 
-def count_repairs(connection: Connection, rows: Sequence[Row[Any]]) -> BatchResult:
+def count_repairs(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> BatchResult:
     """Return what `repair_deadlines` would do with these rows of `wrong_deadlines`."""
     result = _repairs_of(rows)
     to_queue = _must_be_queued(rows)
@@ -110,11 +110,11 @@ def count_repairs(connection: Connection, rows: Sequence[Row[Any]]) -> BatchResu
     return result
 
 
-def _must_be_queued(rows: Sequence[Row[Any]]) -> list[UUID]:
+def _must_be_queued(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[UUID]:
     """Return the submissions of these rows that must not be stored."""
     return [row.id for row in rows if row.unknown or row.policy == DO_NOT_STORE]
 
 
-def _repairs_of(rows: Sequence[Row[Any]]) -> BatchResult:
+def _repairs_of(rows: Sequence[Row[*tuple[Any, ...]]]) -> BatchResult:
     """Return the result of repairing these rows."""
     return deadlines_repaired(submissions, "deadlines repaired", rows)

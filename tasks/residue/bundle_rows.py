@@ -109,7 +109,7 @@ def lock_owners(connection: Connection, residue: Sequence[Residue]) -> set[UUID]
 
 def _rows(
     connection: Connection, bundles: Sequence[HeldBundle], as_of: datetime
-) -> dict[UUID, Row[Any]]:
+) -> dict[UUID, Row[*tuple[Any, ...]]]:
     found = connection.execute(
         select(
             runs.c.id,

@@ -86,7 +86,7 @@ def reclaim_submission_rows(
 
 
 def _runs(purge: Purge, as_of: datetime) -> StampedRows[RunItem]:
-    def read(row: Row[Any]) -> RunItem:
+    def read(row: Row[*tuple[Any, ...]]) -> RunItem:
         return RunItem(row.id, row.org_id, as_of)
 
     return StampedRows(

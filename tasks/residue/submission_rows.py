@@ -70,7 +70,7 @@ def stamped_submissions(as_of: datetime) -> ColumnElement[bool]:
     return submissions.c.content_purged_at <= as_of
 
 
-def read_submission(row: Row[Any], as_of: datetime) -> PurgedSubmission:
+def read_submission(row: Row[*tuple[Any, ...]], as_of: datetime) -> PurgedSubmission:
     """Return the item of a row with the columns id, created, retention_policy and input_file."""
     policy, key = row.retention_policy, row.input_file
     return PurgedSubmission(row.id, as_of, row.created, policy, key, purged=True)

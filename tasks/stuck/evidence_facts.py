@@ -138,7 +138,7 @@ def _workflows(connection: Connection, ids: Sequence[int]) -> dict[int, list[Wor
     return found
 
 
-def _run(row: Row[Any], steps: Sequence[WorkflowStep], ran: Sequence[StepRun]) -> Run:
+def _run(row: Row[*tuple[Any, ...]], steps: Sequence[WorkflowStep], ran: Sequence[StepRun]) -> Run:
     return Run(
         id=row.id,
         org_id=row.org_id,

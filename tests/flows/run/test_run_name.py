@@ -28,7 +28,8 @@ TICK = timedelta(microseconds=1)
 def test_2_7_a_run_is_named_after_job_time_and_what_is_special(
     dry_run: bool, scheduled: bool, late: timedelta, marks: str
 ) -> None:
-    run = FlowRun(flow_id=uuid4(), expected_start_time=DUE, auto_scheduled=scheduled)
+    fields = {"flow_id": uuid4(), "expected_start_time": DUE, "auto_scheduled": scheduled}
+    run = FlowRun.model_validate(fields)
     name = name_of("clear-sessions", {"dry_run": dry_run}, run, DUE + late)
     assert name == f"clear-sessions 2026-11-25 14:00{marks}"
 
