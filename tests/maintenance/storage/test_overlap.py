@@ -21,7 +21,7 @@ from tests.support.stores import BucketPlace, GcsPlace, S3Place
 
 REQUESTS = 12
 """More than the ten connections that both clients keep by default."""
-KEYS = 5 * REQUESTS
+KEYS = 3 * REQUESTS
 
 Act = Callable[[BucketStore, Permit], list[Deletion]]
 
