@@ -7,10 +7,10 @@ The memory of a thousand items is measured first, to compare with.
 
 import argparse
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
-from benchmarks.stage import Stage, machine, stage
+from benchmarks.stage import DUE, Stage, machine, stage
 from benchmarks.ways import Outcome, run_way
-from demo.sample import SampleSpec
 
 JOBS = ("purge-expired-submissions", "purge-expired-outputs", "process-purge-retries")
 ROW_BY_ROW_ITEMS = 3_000
@@ -73,18 +73,7 @@ def main() -> None:
 
 
 def _stage(job: str, items: int) -> AbstractContextManager[Stage]:
-    spec = SampleSpec(
-        submissions=items,
-        sessions=0,
-        idempotency_keys=0,
-        expired_share=1.0,
-        active_share=0.0,
-        odd_share=0.0,
-        permanent_share=0.0,
-        do_not_store_share=0.0,
-        purged_share=0.0,
-        outputs_purged_share=0.0,
-    )
+    spec = replace(DUE, submissions=items)
     return stage(spec, PREPARE[job])
 
 

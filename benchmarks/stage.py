@@ -27,6 +27,19 @@ SERVER_PARAMETERS = {
 }
 """Settings for a machine of this size; durability (fsync) stays on."""
 
+DUE = SampleSpec(
+    sessions=0,
+    idempotency_keys=0,
+    expired_share=1.0,
+    active_share=0.0,
+    odd_share=0.0,
+    permanent_share=0.0,
+    do_not_store_share=0.0,
+    purged_share=0.0,
+    outputs_purged_share=0.0,
+)
+"""Submissions that are all due to be purged."""
+
 
 @dataclass(frozen=True)
 class Copy:

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     aws_s3_endpoint_url: str | None = Field(None, validation_alias="AWS_S3_ENDPOINT_URL")
     """The address of an S3-compatible service other than Amazon's."""
     aws_s3_region_name: str | None = Field(None, validation_alias="AWS_S3_REGION_NAME")
+    storage_requests: int = Field(32, ge=1, le=128, validation_alias="MAINTENANCE_STORAGE_REQUESTS")
+    """Requests to the object storage that one run has in flight at a time at most."""
 
     validator_timeout_seconds: Seconds = Field(3_600, validation_alias="VALIDATOR_TIMEOUT_SECONDS")
     """Time-out of a validator whose container has no time-out label."""

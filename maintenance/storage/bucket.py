@@ -3,8 +3,9 @@
 The service is behind the small `Bucket`; what is the same for all services is here. Keys are
 checked, listings are read page by page, deletes are sent in bulk, and a key is done when a listing
 *after* the deletion shows no version of it. Several threads list and delete, because most of the
-time is spent waiting for answers. At most a few pages are in memory, however many keys a bundle
-has. Every stored version counts as a file; a delete marker has no bytes and does not count.
+time is spent waiting for answers; each has one request in flight. At most a few pages are in
+memory, however many keys a bundle has. Every stored version counts as a file; a delete marker has
+no bytes and does not count.
 
 An object store has no directories: a tree is all keys below its prefix and a slash, and the
 directories that a keep-list asks about are the components of a key.
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from maintenance.errors import StorageError, TransientStorageError, UnsafeKey
 from maintenance.storage.bucket_inventory import FILE_PAGE, folders, holds, newest
+from maintenance.storage.bucket_listing import HELD, list_in_waves
 from maintenance.storage.bucket_saving import save_file
 from maintenance.storage.bucket_targets import (
     Found,
@@ -29,21 +31,15 @@ from maintenance.storage.bucket_targets import (
 from maintenance.storage.keys import split_file_key, split_key
 from maintenance.storage.marker import MARKER, MAX_MARKER_BYTES
 from maintenance.storage.permit import ALWAYS, Permit, wait_for_all
-from maintenance.storage.service import Bucket, Refusal
+from maintenance.storage.service import REQUESTS, Bucket, Refusal
 from maintenance.storage.store import Deletion, Newest, Saved, Tree
-
-REQUESTS = 8
-"""Requests at a time; the clients keep ten connections."""
 
 PAGE = 1_000
 """Versions on one page of a tree's listing: the services' maximum."""
 
-HELD = 8 * PAGE
-"""Versions, about, that are listed before they are deleted together."""
-
-CALLS = 4 * REQUESTS
-"""Delete requests that are queued at a time. When the service was too busy for all of them, the
-rest of the pass is not tried."""
+CALLS = 4
+"""Delete requests that are queued at a time for each thread. When the service was too busy for all
+of them, the rest of the pass is not tried."""
 
 MAX_PASSES = 5
 """How often a key is listed while versions of it are left or appear."""
@@ -65,6 +61,7 @@ class BucketStore:
         bucket: Bucket,
         prefix: str = "",
         *,
+        requests: int = REQUESTS,
         page: int = PAGE,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
@@ -73,7 +70,8 @@ class BucketStore:
         Args:
             bucket: the bucket; it is closed with the store.
             prefix: what the store's keys are relative to: empty, or ending in a slash.
-            page: versions on one page of a tree's listing.
+            requests: requests that are in flight at a time at most.
+            page: most versions on one page of a tree's listing.
             patience_seconds: how long keys that the service is too busy for are tried again.
 
         Raises:
@@ -84,7 +82,8 @@ class BucketStore:
         self._prefix = prefix
         self._page = page
         self._patience_seconds = patience_seconds
-        self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="storage")
+        self._calls = CALLS * requests
+        self._pool = ThreadPoolExecutor(requests, thread_name_prefix="storage")
 
     def close(self) -> None:
         """End the threads and close the connections."""
@@ -240,34 +239,23 @@ class BucketStore:
         self._delete(held, permit)
 
     def _listed(self, targets: Sequence[Target], page: int) -> Iterator[Found]:
-        """List targets to their ends, a wave of pages at a time; yield what is to be deleted."""
-        waiting = list(targets)
-        wave = max(1, HELD // page)
-        for target in waiting:
-            target.following = None
-        while waiting:
-            now, waiting = waiting[:wave], waiting[wave:]
+        """List targets to their ends; yield what is to be deleted, a wave of pages at a time."""
+        for wave in list_in_waves(self._bucket, self._pool, targets, page):
             found: Found = []
-            listed = self._pool.map(
-                lambda target: self._bucket.page(target.prefix, target.following, page), now
-            )
-            for target, answer in zip(now, listed, strict=True):
+            for target, answer in wave:
                 if isinstance(answer, Refusal):
                     self._bucket.check(self._prefix)  # Raises if the bucket is at fault.
                     cause = f"{self._shown(target.prefix)}: {answer.cause}"
                     target.outcome += Deletion(error=cause)
                     continue
                 found += [(target, one) for one in answer.versions if target.doomed(one.key)]
-                target.following = answer.following
-                if not target.ends_with(answer):
-                    waiting.append(target)
             yield found
 
     def _delete(self, found: Found, permit: Permit) -> None:
         """Delete versions in bulk and store the outcome of each."""
         chunks = list(chunks_of(found, self._bucket.bulk))
-        for start in range(0, len(chunks), CALLS):
-            now = chunks[start : start + CALLS]
+        for start in range(0, len(chunks), self._calls):
+            now = chunks[start : start + self._calls]
             calls = [
                 self._pool.submit(self._bucket.delete, [version for _, version in chunk], permit)
                 for chunk in now
@@ -277,7 +265,7 @@ class BucketStore:
             self._record(tried, refusals)
             passing = [refusal for refusal in refusals if refusal and refusal.passing]
             if len(passing) == len(tried) > 1:
-                rest = [one for chunk in chunks[start + CALLS :] for one in chunk]
+                rest = [one for chunk in chunks[start + self._calls :] for one in chunk]
                 self._record(rest, [passing[0]] * len(rest))
                 return
 

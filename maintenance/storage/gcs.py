@@ -20,12 +20,13 @@ from google.api_core.exceptions import (
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud.storage import Client
 from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
 from maintenance.errors import StorageError, TransientStorageError
 from maintenance.storage.permit import Permit
 from maintenance.storage.saving import content_type
-from maintenance.storage.service import Page, Refusal, Version
+from maintenance.storage.service import REQUESTS, Page, Refusal, Version
 
 # The batch's transaction is idle meanwhile, and PostgreSQL ends it after a minute: the retries must
 # end before.
@@ -46,12 +47,15 @@ class GcsBucket:
 
     bulk = 1
 
-    def __init__(self, name: str, *, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(
+        self, name: str, *, retry_seconds: float = RETRY_SECONDS, requests: int = REQUESTS
+    ) -> None:
         """Make the client, without a request to the service.
 
         Args:
             name: the bucket.
             retry_seconds: how long a call is repeated while the service is busy or broken.
+            requests: connections that are kept: one for each thread that sends requests.
 
         Raises:
             StorageError: there are no credentials.
@@ -64,6 +68,12 @@ class GcsBucket:
         except DefaultCredentialsError:
             message = f"{self.url}: no credentials; see GOOGLE_APPLICATION_CREDENTIALS"
             raise StorageError(message) from None
+        # The client has no setting for it; by default its session keeps ten connections. One more
+        # is for what the client asks about the bucket by itself.
+        session = self._client._http  # noqa: SLF001
+        if not session.is_mtls:
+            for scheme in ("https://", "http://"):
+                session.mount(scheme, HTTPAdapter(pool_maxsize=requests + 1))
         self._bucket = self._client.bucket(name)
 
     def close(self) -> None:

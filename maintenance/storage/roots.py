@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from maintenance.errors import StorageError
@@ -85,10 +86,12 @@ def _in_s3(settings: Settings, opened: ExitStack) -> list[Root]:
         settings.storage_bucket or "",
         endpoint_url=settings.aws_s3_endpoint_url,
         region=settings.aws_s3_region_name,
+        requests=settings.storage_requests,
     )
+    store = partial(_in_bucket, bucket, settings, opened)
     return [
-        Root(PRIVATE, _in_bucket(bucket, "private/", opened), (BUNDLE,)),
-        Root(PUBLIC, _in_bucket(bucket, "public/", opened), (OLDER_BUNDLE,)),
+        Root(PRIVATE, store("private/"), (BUNDLE,)),
+        Root(PUBLIC, store("public/"), (OLDER_BUNDLE,)),
     ]
 
 
@@ -97,18 +100,20 @@ def _in_gcs(settings: Settings, opened: ExitStack) -> list[Root]:
         from maintenance.storage.gcs import GcsBucket  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
         raise _not_installed("gcs", error) from None
-    files = GcsBucket(settings.storage_bucket or "")
+    requests = settings.storage_requests
+    files = GcsBucket(settings.storage_bucket or "", requests=requests)
+    store = partial(_in_bucket, files, settings, opened)
     roots = [
-        Root(PRIVATE, _in_bucket(files, "private/", opened)),
-        Root(PUBLIC, _in_bucket(files, "public/", opened), (OLDER_BUNDLE,)),
+        Root(PRIVATE, store("private/")),
+        Root(PUBLIC, store("public/"), (OLDER_BUNDLE,)),
     ]
-    bundles = GcsBucket(settings.gcs_validation_bucket or "")
-    return [*roots, Root(BUNDLES, _in_bucket(bundles, "", opened), (BUNDLE,))]
+    bundles = GcsBucket(settings.gcs_validation_bucket or "", requests=requests)
+    return [*roots, Root(BUNDLES, _in_bucket(bundles, settings, opened, ""), (BUNDLE,))]
 
 
-def _in_bucket(bucket: Bucket, prefix: str, opened: ExitStack) -> Store:
+def _in_bucket(bucket: Bucket, settings: Settings, opened: ExitStack, prefix: str) -> Store:
     opened.callback(bucket.close)
-    store = BucketStore(bucket, prefix)
+    store = BucketStore(bucket, prefix, requests=settings.storage_requests)
     opened.callback(store.close)
     return store
 

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from maintenance.storage.permit import Permit
 
+REQUESTS = 32
+"""Requests that are in flight at a time at most, unless the settings say otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Version:

@@ -184,6 +184,22 @@ def test_a_service_that_is_broken_fails_the_run_after_four_attempts_and_no_item(
     assert validibot.purged() == {identifier}
 
 
+@pytest.mark.parametrize("requests", [1, 5])
+def test_a_run_has_as_many_requests_in_flight_as_the_setting_says(
+    validibot: Validibot, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    gone = {submission(validibot, cloud, number)[0] for number in range(7)}
+    monkeypatch.setenv("MAINTENANCE_STORAGE_REQUESTS", str(requests))
+    settings_module.settings.cache_clear()
+    gate = cloud.files.server.gate
+    gate.close_for(requests, lambda request: "submissions%2F" in request.query)
+    run(purge_expired_submissions, as_of=NOW)
+    seen = (gate.met, gate.most)
+    gate.close_for(0, lambda _request: False)
+    assert seen == (True, requests)
+    assert validibot.purged() == gone
+
+
 def test_a_bucket_that_is_not_there_fails_the_run_at_once(
     validibot: Validibot, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:

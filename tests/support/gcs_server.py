@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.faults import Answer, Faults, Request
+from tests.support.gate import Gate
 
 PAGE = 1_000
 
@@ -61,6 +62,7 @@ class GcsServer:
 
     url: str = ""
     faults: Faults = field(default_factory=Faults)
+    gate: Gate = field(default_factory=Gate)
     buckets: dict[str, Objects] = field(default_factory=dict)
     connections: list[socket] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1_700_000_000_000_001))
@@ -190,7 +192,7 @@ def gcs_server() -> Iterator[GcsServer]:
     class Handler(_Handler):
         server_state = running
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with _Server(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = False
         running.url = f"http://127.0.0.1:{server.server_port}"
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -234,25 +236,32 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(address.path)
-        answer = self.server_state.faults.of(Request(self.command, path, address.query, body))
+        request = Request(self.command, path, address.query, body)
+        answer = self.server_state.faults.of(request)
         if answer is None:
-            query = {name: values[0] for name, values in parse_qs(address.query).items()}
-            place = address.path.partition("/storage/v1/b/")[2]
-            bucket, _, name = place.partition("/o")
-            if self.command == "POST":
-                kind = self.headers["Content-Type"]
-                answer = self.server_state.create(unquote(bucket), body, kind, query)
-            elif self.command == "GET" and name:
-                answer = self.server_state.get(unquote(bucket), unquote(name[1:]), query)
-            elif self.command == "GET":
-                answer = self.server_state.list(unquote(bucket), query)
-            else:
-                answer = self.server_state.delete(unquote(bucket), unquote(name[1:]), query)
+            with self.server_state.gate.passing(request):
+                answer = self._truth(address.path, address.query, body)
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         self.wfile.write(answer.body)
 
+    def _truth(self, path: str, asked: str, body: bytes) -> Answer:
+        query = {name: values[0] for name, values in parse_qs(asked).items()}
+        bucket, _, name = path.partition("/storage/v1/b/")[2].partition("/o")
+        if self.command == "POST":
+            kind = self.headers["Content-Type"]
+            return self.server_state.create(unquote(bucket), body, kind, query)
+        if self.command == "GET" and name:
+            return self.server_state.get(unquote(bucket), unquote(name[1:]), query)
+        if self.command == "GET":
+            return self.server_state.list(unquote(bucket), query)
+        return self.server_state.delete(unquote(bucket), unquote(name[1:]), query)
+
     def log_message(self, *args: object) -> None:
         """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with five, clients that connect at the same time wait for a second

@@ -11,6 +11,7 @@ from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.support.faults import Answer, Faults, Request
+from tests.support.gate import Gate
 
 
 @dataclass
@@ -19,6 +20,7 @@ class S3Server:
 
     url: str
     faults: Faults = field(default_factory=Faults)
+    gate: Gate = field(default_factory=Gate)
     client: Any = None
     """A client that sees past the store that is tested; the server's user makes it."""
 
@@ -33,9 +35,11 @@ def s3_server() -> Iterator[S3Server]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
-        answer = running.faults.of(Request(environ["REQUEST_METHOD"], path, query, body))
+        request = Request(environ["REQUEST_METHOD"], path, query, body)
+        answer = running.faults.of(request)
         if answer is None:
-            given: Iterable[bytes] = moto(environ, start_response)
+            with running.gate.passing(request):
+                given: Iterable[bytes] = moto(environ, start_response)
             return given
         start_response(f"{answer.status} fault", [("Content-Type", answer.content_type)])
         return [answer.body]

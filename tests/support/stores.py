@@ -15,6 +15,7 @@ from maintenance.storage.gcs import GcsBucket
 from maintenance.storage.local import LocalStore
 from maintenance.storage.marker import MARKER
 from maintenance.storage.s3 import S3Bucket
+from maintenance.storage.service import REQUESTS
 from maintenance.storage.store import Store
 from tests.support.gcs_server import GcsServer, Objects, gcs_server
 from tests.support.s3_server import S3Server, s3_server
@@ -120,9 +121,10 @@ class S3Place:
         """Open the store that is tested on it."""
         return BucketStore(self.bucket(), prefix, page=page, patience_seconds=1.0)
 
-    def bucket(self) -> S3Bucket:
+    def bucket(self, requests: int = REQUESTS) -> S3Bucket:
         """Connect to it with little patience."""
-        return S3Bucket(self.name, endpoint_url=self.server.url, region=REGION, attempts=2)
+        url = self.server.url
+        return S3Bucket(self.name, endpoint_url=url, region=REGION, attempts=2, requests=requests)
 
     def put(self, key: str, content: str | None = None) -> None:
         """Write an object."""
@@ -168,9 +170,9 @@ class GcsPlace:
         """Open the store that is tested on it."""
         return BucketStore(self.bucket(), prefix, page=page, patience_seconds=1.0)
 
-    def bucket(self) -> GcsBucket:
+    def bucket(self, requests: int = REQUESTS) -> GcsBucket:
         """Connect to it with little patience."""
-        return GcsBucket(self.name, retry_seconds=0.4)
+        return GcsBucket(self.name, retry_seconds=0.4, requests=requests)
 
     def put(self, key: str, content: str | None = None) -> None:
         """Write an object."""
