@@ -58,7 +58,7 @@ format: $(STAMP) ## Format the code and repair what lint can repair
 	@$(RUN) -m ruff format .
 
 lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files
-	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra dev)
+	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra docs --extra dev)
 	@cp requirements.lock requirements-runtime.lock  # what is locked there is taken here, too
 	$(call lock,requirements-runtime.lock,$(BACKENDS))
 
