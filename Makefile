@@ -13,10 +13,10 @@ RUN := $(VENV)/bin/python
 PIP_OPTIONS := -qq --no-input --disable-pip-version-check
 SLOW_NEEDS := server or docker or browser or compose or system_postgres
 BACKENDS = --extra s3 --extra gcs --extra kubernetes --extra docker-pool
-SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks tests)
+SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks website tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format lock install sbom clean
+.PHONY: help demo test test-fast check format docs lock install sbom clean
 
 # Prefect takes twice as long to import without byte code, and every run of a flow imports it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -56,6 +56,11 @@ check: $(STAMP) ## Check format, lint and types
 format: $(STAMP) ## Format the code and repair what lint can repair
 	@$(RUN) -m ruff check --quiet --fix-only .
 	@$(RUN) -m ruff format .
+
+docs: $(STAMP) ## Build the documentation as a site in build/site, and renew its table of settings
+	@$(RUN) -m website.settings_table
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo "The documentation is in build/site/index.html"
 
 lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files
 	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra docs --extra dev)
