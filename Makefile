@@ -16,10 +16,10 @@ OTHER := build/python
 RULES := tests/flows/test_rules.py tests/maintenance/test_settings.py tests/test_architecture.py
 SLOW_NEEDS := server or docker or browser or compose or system_postgres
 BACKENDS = --extra s3 --extra gcs --extra kubernetes --extra docker-pool
-SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks tests)
+SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks website tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-python check format lock install sbom clean
+.PHONY: help demo test test-fast test-python check format docs lock install sbom clean
 
 # Prefect takes twice as long to import without byte code, and every run of a flow imports it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -68,8 +68,13 @@ format: $(STAMP) ## Format the code and repair what lint can repair
 	@$(RUN) -m ruff check --quiet --fix-only .
 	@$(RUN) -m ruff format .
 
+docs: $(STAMP) ## Build the documentation as a site in build/site, and renew its table of settings
+	@$(RUN) -m website.settings_table
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo "The documentation is in build/site/index.html"
+
 lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files
-	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra dev)
+	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra docs --extra dev)
 	@cp requirements.lock requirements-runtime.lock  # what is locked there is taken here, too
 	$(call lock,requirements-runtime.lock,$(BACKENDS))
 
