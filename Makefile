@@ -70,7 +70,7 @@ format: $(STAMP) ## Format the code and repair what lint can repair
 
 docs: $(STAMP) ## Build the documentation as a site in build/site, and renew its table of settings
 	@$(RUN) -m website.settings_table
-	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 	@echo "The documentation is in build/site/index.html"
 
 lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files
