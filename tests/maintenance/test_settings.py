@@ -19,6 +19,7 @@ SECONDS = (
     "MAINTENANCE_DOCKER_TIMEOUT_SECONDS",
 )
 MINUTES = "MAINTENANCE_CONTINUATION_MINUTES"
+REQUESTS = "MAINTENANCE_STORAGE_REQUESTS"
 ROWS = ("MAINTENANCE_BATCH_SIZE", "MAINTENANCE_DELETE_BATCH_SIZE")
 FIELDS = {
     str(field.validation_alias): name
@@ -256,7 +257,7 @@ def test_an_unknown_backend_is_refused_with_what_is_allowed(
     assert "'local', 'gcs' or 's3'" in message
 
 
-@pytest.mark.parametrize("variable", [*SECONDS, *ROWS, MINUTES])
+@pytest.mark.parametrize("variable", [*SECONDS, *ROWS, MINUTES, REQUESTS])
 @pytest.mark.parametrize("value", ["-1", "many", "nan", "inf", "1e99", "1,5", "5 s"])
 def test_what_is_no_number_in_bounds_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
@@ -272,6 +273,7 @@ def test_what_is_no_number_in_bounds_is_refused_by_name(
         ("MAINTENANCE_DELETE_BATCH_SIZE", ("1", "1000000"), ("0", "1000001")),
         ("MAINTENANCE_DELETE_PAUSE_SECONDS", ("0", "60"), ("-0.001", "60.001")),
         (MINUTES, ("1", "43200"), ("0", "43201")),
+        (REQUESTS, ("1", "128"), ("0", "129")),
         ("POSTGRES_PORT", ("1", "65535"), ("0", "65536")),
     ],
 )
@@ -296,7 +298,7 @@ def test_every_number_of_ours_is_tested_here() -> None:
         if isinstance(Settings.model_fields[FIELDS[name]].default, (int, float))
         or name.endswith("_SECONDS")
     }
-    assert numbers == {*SECONDS, *ROWS, MINUTES, "MAINTENANCE_DELETE_PAUSE_SECONDS"}
+    assert numbers == {*SECONDS, *ROWS, MINUTES, REQUESTS, "MAINTENANCE_DELETE_PAUSE_SECONDS"}
 
 
 @pytest.mark.parametrize("variable", ["MAINTENANCE_REDACT_INPUT_TRACES", "REDACT_INPUT_TRACES"])
