@@ -4,6 +4,7 @@
 # The first of these that is new enough and can make a virtual environment is taken.
 PYTHON = python3.13 python3.12 python3.11 python3
 UV_VERSION = 0.13.9
+VERSION = 3.13
 PREFIX = /opt/validibot-maintenance
 STORAGE = /srv/validibot/storage
 
@@ -11,12 +12,14 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 PIP_OPTIONS := -qq --no-input --disable-pip-version-check
+OTHER := build/python
+RULES := tests/flows/test_rules.py tests/maintenance/test_settings.py tests/test_architecture.py
 SLOW_NEEDS := server or docker or browser or compose or system_postgres
 BACKENDS = --extra s3 --extra gcs --extra kubernetes --extra docker-pool
-SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks tests)
+SOURCES = $(wildcard flows tasks maintenance deployments demo benchmarks website tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format lock install sbom clean
+.PHONY: help demo test test-fast test-python check format docs lock install sbom clean
 
 # Prefect takes twice as long to import without byte code, and every run of a flow imports it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,7 +30,7 @@ $(shell [ ! -e $(STAMP) ] || { [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] && $(RUN) -
 	|| rm -f $(STAMP))
 
 help: ## List the targets and the variables
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@awk -F '^## | +: ' '/^## / { printf "  %-15s %s\n", $$2, $$3 }' Makefile
 
@@ -35,6 +38,7 @@ help: ## List the targets and the variables
 ## SIZE=n : demo: load n submissions
 ## ARGS='...' : test, test-fast: options of pytest, such as ARGS='-x -k purge' or ARGS='-n0 --pdb'
 ## CRASHES=all : test, test-fast: crash runs at all points; a number repeats a sample of them
+## VERSION=3.12 : test-python: the Python to test with, as a version or a path; by default 3.13
 ## PREFIX=, STORAGE= : install: the folder to install into, and that with Validibot's files
 ## UPGRADE=1 : lock: raise all packages to their newest versions
 
@@ -47,6 +51,13 @@ test: $(STAMP) ## Run all tests
 test-fast: $(STAMP) ## Run the tests that need no Prefect server, container engine or browser
 	@exec $(RUN) -m pytest -n auto -m 'not ($(SLOW_NEEDS))' $(ARGS)
 
+test-python: .venv-lock/bin/uv ## Run the rules' tests of all jobs with another Python
+	@echo "Making $(OTHER) with Python $(VERSION) ..."
+	@UV_PYTHON_DOWNLOADS=never .venv-lock/bin/uv venv --quiet --clear --python $(VERSION) $(OTHER)
+	@.venv-lock/bin/uv pip install --quiet --python $(OTHER)/bin/python --require-hashes --no-deps \
+		-r requirements.lock
+	@exec $(OTHER)/bin/python -m pytest -n auto $(RULES) $(ARGS)
+
 check: $(STAMP) ## Check format, lint and types
 	@$(RUN) -m ruff format --check --quiet . || { echo "Format: run 'make format'" >&2; exit 1; }
 	@$(RUN) -m ruff check --quiet .
@@ -57,8 +68,13 @@ format: $(STAMP) ## Format the code and repair what lint can repair
 	@$(RUN) -m ruff check --quiet --fix-only .
 	@$(RUN) -m ruff format .
 
+docs: $(STAMP) ## Build the documentation as a site in build/site, and renew its table of settings
+	@$(RUN) -m website.settings_table
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+	@echo "The documentation is in build/site/index.html"
+
 lock: .venv-lock/bin/uv ## Resolve pyproject.toml into the lock files
-	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra dev)
+	$(call lock,requirements.lock,$(if $(UPGRADE),--upgrade) $(BACKENDS) --extra embedded --extra docs --extra dev)
 	@cp requirements.lock requirements-runtime.lock  # what is locked there is taken here, too
 	$(call lock,requirements-runtime.lock,$(BACKENDS))
 

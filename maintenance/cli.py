@@ -68,7 +68,7 @@ def _own_checks() -> tuple[list[Finding], list[Check]]:
     try:
         current = settings()
     except SettingsError as problem:
-        action = "docs/operating.md has all variables"
+        action = "docs/settings.md has all variables"
         names = (*NAMES, BEAT, STORAGE, RESTORE, ENGINE)
         found = error(SETTINGS, one_line(str(problem)), action)
         return [found, *not_checked(names, "the settings are wrong")], []

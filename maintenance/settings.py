@@ -12,7 +12,6 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,6 +22,7 @@ from maintenance.env_file import read_env_file
 from maintenance.errors import SettingsError
 from maintenance.plain_words import requirement
 from maintenance.secret_files import SecretFileError, read_secrets
+from maintenance.settings_rules import check_buckets, check_endpoint, is_ping_url
 from maintenance.unknown_variables import variables_of, warn_of_unknown_variables
 
 logger = logging.getLogger(__name__)
@@ -36,12 +36,6 @@ CONTAINER_TARGETS = ("self_hosted", "local_docker_compose")
 """The values of DEPLOYMENT_TARGET with which validators run on a container engine."""
 DOCKER_HOST = re.compile(r"unix:///[^@]*|tcp://[A-Za-z0-9._:\[\]-]+/?")
 
-BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]")
-ENDPOINT_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._/-]*)?")
-
-JOB_PLACEHOLDER = "{job}"
-"""Replaced by the job's name in MAINTENANCE_SUCCESS_PING_URL."""
-
 Backend = Literal["local", "gcs", "s3"]
 GOOGLE_CLOUD = "gcp"
 BACKEND_OF_TARGET: dict[str, Backend] = {GOOGLE_CLOUD: "gcs", "aws": "s3"}
@@ -52,88 +46,118 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Settings(BaseSettings):
-    """Where Validibot's data is, and the limits within which jobs work on it."""
+    """Where Validibot's data is, and the limits within which jobs work on it.
+
+    The text after a field is its description in docs/settings.md (`make docs`).
+    """
 
     model_config = SettingsConfigDict(
         extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
     )
 
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    """`postgresql://` or `postgres://`; or the next five. Django's forms work too: a socket's
+    folder (`@//cloudsql/project:region:instance/name` or `@%2Fcloudsql%2F…/name`); options such as
+    `conn_max_age` are ignored and logged; `ssl_require=true` means `sslmode=require`."""
     postgres_host: str | None = Field(None, validation_alias="POSTGRES_HOST")
+    """The database's host, used when `DATABASE_URL` is not set."""
     postgres_port: int = Field(5432, ge=1, le=65_535, validation_alias="POSTGRES_PORT")
+    """The same: its port."""
     postgres_db: str = Field("validibot", validation_alias="POSTGRES_DB")
+    """The same: its name."""
     postgres_user: str | None = Field(None, validation_alias="POSTGRES_USER")
+    """The same: the role."""
     postgres_password: SecretStr | None = Field(None, validation_alias="POSTGRES_PASSWORD")
+    """The same: the role's password."""
 
     deployment_target: str | None = Field(None, validation_alias="DEPLOYMENT_TARGET")
+    """`self_hosted` or `local_docker_compose`: validators run on a container engine; with any
+    other value cleanup-orphaned-containers ends as `Skipped`. `gcp` and `aws` choose the
+    backend."""
     storage_root: Path = Field(Path("/app/storage"), validation_alias="STORAGE_ROOT")
+    """Contains `private/` and `public/`."""
     data_storage_root: Path | None = Field(None, validation_alias="DATA_STORAGE_ROOT")
+    """Where container workers write run bundles. Unset: `private/` below `STORAGE_ROOT`."""
     stated_backend: Backend | None = Field(None, validation_alias="DATA_STORAGE_BACKEND")
-    """The backend as it is set; `data_storage_backend` is the one that counts."""
+    """Where the files are. Unset: `local`. `DEPLOYMENT_TARGET=gcp` means `gcs` and `aws` means
+    `s3`, whatever it says."""
     storage_bucket: str | None = Field(None, validation_alias="STORAGE_BUCKET")
-    """Holds `private/` and `public/` when the backend is not local."""
+    """The name of the bucket that contains `private/` and `public/`, without a scheme."""
     stated_bundle_bucket: str | None = Field(None, validation_alias="GCS_VALIDATION_BUCKET")
-    """The bucket as it is set; `gcs_validation_bucket` is the one that counts."""
+    """With `gcs`: the name of the bucket whose `runs/` contains the run bundles. Unset: with
+    `DEPLOYMENT_TARGET=gcp`, `STORAGE_BUCKET`."""
     aws_s3_endpoint_url: str | None = Field(None, validation_alias="AWS_S3_ENDPOINT_URL")
-    """The address of an S3-compatible service other than Amazon's."""
+    """With `s3`: the address of an S3-compatible service. Unset: Amazon S3."""
     aws_s3_region_name: str | None = Field(None, validation_alias="AWS_S3_REGION_NAME")
+    """With `s3`: the bucket's region."""
     storage_requests: int = Field(32, ge=1, le=128, validation_alias="MAINTENANCE_STORAGE_REQUESTS")
-    """Requests to the object storage that one run has in flight at a time at most."""
+    """Requests to S3 or Google Cloud Storage that a run has in flight at a time at most; also the
+    connections that it keeps. Local storage does not use it."""
 
     validator_timeout_seconds: Seconds = Field(3_600, validation_alias="VALIDATOR_TIMEOUT_SECONDS")
-    """Time-out of a validator whose container has no time-out label."""
+    """Timeout of a validator's container without a timeout label."""
     docker_host: str | None = Field(None, validation_alias="DOCKER_HOST")
-    """The container engine's address; by default the local socket."""
+    """The container engine: `unix:///path` or `tcp://host:port`. Unset:
+    `unix:///var/run/docker.sock`."""
     docker_tls_verify: bool = Field(False, validation_alias="DOCKER_TLS_VERIFY")  # noqa: FBT003
+    """As for Docker's own client, with `tcp://`."""
     docker_cert_path: Path | None = Field(None, validation_alias="DOCKER_CERT_PATH")
+    """The same."""
     docker_timeout_seconds: Seconds = Field(
         30.0, validation_alias="MAINTENANCE_DOCKER_TIMEOUT_SECONDS"
     )
-    """Time-out of a request to the container engine."""
+    """Longest wait for an answer of the container engine, not counting the time in which a
+    container stops."""
 
     batch_size: int = Field(1_000, ge=1, le=50_000, validation_alias="MAINTENANCE_BATCH_SIZE")
-    """Most rows of one batch; the batch adapts below it."""
+    """Largest number of items in a batch; batches adapt up to it."""
     time_budget_seconds: Seconds | None = Field(
         None, validation_alias="MAINTENANCE_TIME_BUDGET_SECONDS"
     )
-    """Time budget of a run; without one, each job's own default."""
+    """Time after which a run stops and leaves the rest for the next run. Unset: the job's own."""
     delete_batch_size: int = Field(
         200_000, ge=1, le=1_000_000, validation_alias="MAINTENANCE_DELETE_BATCH_SIZE"
     )
-    """The same for the jobs that delete rows by age, which reach their target time first."""
+    """Largest number of rows in a batch of a job that deletes by age."""
     batch_seconds: Seconds = Field(0.5, validation_alias="MAINTENANCE_BATCH_SECONDS")
-    """Target time of a purge batch, files included."""
+    """Target time of a purge batch, including its files."""
     delete_batch_seconds: Seconds = Field(0.05, validation_alias="MAINTENANCE_DELETE_BATCH_SECONDS")
-    """Target time of a batch of the jobs that delete rows by age."""
+    """Target time of a batch of a job that deletes by age."""
     delete_pause_seconds: float = Field(
         0.02, ge=0, le=60, validation_alias="MAINTENANCE_DELETE_PAUSE_SECONDS"
     )
-    """Pause between two such batches."""
+    """Pause after each such batch."""
     lock_timeout_seconds: Seconds = Field(0.5, validation_alias="MAINTENANCE_LOCK_TIMEOUT_SECONDS")
-    """Below PostgreSQL's deadlock_timeout (1 s), so that a job gives way before the application."""
+    """Longest wait for a lock; below PostgreSQL's `deadlock_timeout` (1 s), so that in a deadlock
+    our statement fails and not the application's."""
     statement_timeout_seconds: Seconds = Field(
         30.0, validation_alias="MAINTENANCE_STATEMENT_TIMEOUT_SECONDS"
     )
+    """Longest time of a statement."""
     idle_timeout_seconds: Seconds = Field(
         60.0, validation_alias="MAINTENANCE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS"
     )
+    """Longest time that a transaction may wait for us, for instance while files are deleted."""
     connect_timeout_seconds: Seconds = Field(
         10.0, validation_alias="MAINTENANCE_CONNECT_TIMEOUT_SECONDS"
     )
+    """Longest wait for a connection."""
     continuation_minutes: int = Field(
         60, ge=1, le=43_200, validation_alias="MAINTENANCE_CONTINUATION_MINUTES"
     )
-    """Age from which an unfinished continuation is reported. Validibot takes the execution of one
-    for dead after 35 minutes, and looks every 10."""
+    """Age from which an unfinished continuation of a validation run is reported. Validibot takes
+    the execution of one for dead after 35 minutes, and looks every 10."""
     redact_input_traces: bool = Field(
         True,  # noqa: FBT003 - the default of a field
         validation_alias=AliasChoices("MAINTENANCE_REDACT_INPUT_TRACES", "REDACT_INPUT_TRACES"),
     )
-    """Clear the payload-derived values that Validibot's own purge leaves in input traces."""
+    """Also clear the payload-derived values in `validations_resolvedinputtrace`, which Validibot's
+    own purge leaves."""
     success_ping_url: SecretStr | None = Field(
         None, validation_alias="MAINTENANCE_SUCCESS_PING_URL"
     )
-    """Requested after each successful run; to be kept as secret as a password."""
+    """An `http(s)://` address that each successful run requests; `{job}` in it is replaced by the
+    job's name. To be kept as secret as a password."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -157,16 +181,12 @@ class Settings(BaseSettings):
         if engine and not DOCKER_HOST.fullmatch(engine):
             message = "DOCKER_HOST: must be unix:///path or tcp://host:port, without a password"
             raise ValueError(message)
-        if self.success_ping_url and not _is_ping_url(self.success_ping_url.get_secret_value()):
+        if self.success_ping_url and not is_ping_url(self.success_ping_url.get_secret_value()):
             message = (
                 "MAINTENANCE_SUCCESS_PING_URL: must be http:// or https:// and a host; {job} in it"
                 " stands for the job's name, and nothing else may be in braces"
             )
             raise ValueError(message)
-        self._check_buckets()
-        return self
-
-    def _check_buckets(self) -> None:
         optional = self.deployment_target == BUCKET_OPTIONAL and self.stated_backend is None
         if optional and self.storage_bucket:
             message = "DATA_STORAGE_BACKEND: must be gcs or s3, because STORAGE_BUCKET is set"
@@ -175,23 +195,13 @@ class Settings(BaseSettings):
             "STORAGE_BUCKET": self.storage_bucket,
             "GCS_VALIDATION_BUCKET": self.gcs_validation_bucket,
         }
+        derived = self.deployment_target in BACKEND_OF_TARGET
+        variable = "DEPLOYMENT_TARGET" if derived else "DATA_STORAGE_BACKEND"
+        value = self.deployment_target if derived else self.data_storage_backend
         needed = {"local": 0, "s3": 1, "gcs": 2}[self.data_storage_backend]
-        missing = [variable for variable in list(buckets)[:needed] if not buckets[variable]]
-        if missing:
-            cause = f"DATA_STORAGE_BACKEND={self.data_storage_backend}"
-            if self.deployment_target in BACKEND_OF_TARGET:
-                cause = f"DEPLOYMENT_TARGET={self.deployment_target}"
-            message = f"{cause} needs {' and '.join(missing)}"
-            raise ValueError(message)
-        for variable, name in buckets.items():
-            if name is not None and not BUCKET_NAME.fullmatch(name):
-                message = f"{variable}: must be a bucket's name alone, such as validibot-files"
-                raise ValueError(message)
-        if self.aws_s3_endpoint_url and not ENDPOINT_URL.fullmatch(self.aws_s3_endpoint_url):
-            message = (
-                "AWS_S3_ENDPOINT_URL: must be http:// or https://, a host and no user or password"
-            )
-            raise ValueError(message)
+        check_buckets(buckets, needed, f"{variable}={value}")
+        check_endpoint(self.aws_s3_endpoint_url)
+        return self
 
     @property
     def url(self) -> URL:
@@ -269,17 +279,6 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any field's t
 def settings() -> Settings:
     """Return this process's settings, read once."""
     return load_settings()
-
-
-def _is_ping_url(text: str) -> bool:
-    filled = text.replace(JOB_PLACEHOLDER, "job")
-    try:
-        parts = urlsplit(filled)
-        port = parts.port
-    except ValueError:
-        return False
-    known = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
-    return known and not re.search(r"[\s{}]", filled)
 
 
 def explain(error: ValidationError) -> str:

@@ -12,10 +12,12 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "MAINTENANCE_"
 ELSEWHERE = (
-    *("MAINTENANCE_DATABASE_URL", "MAINTENANCE_IMAGE"),
+    *("MAINTENANCE_DATABASE_URL", "MAINTENANCE_IMAGE", "MAINTENANCE_SOCKET_PROXY"),
     *("MAINTENANCE_TIME_ZONE", "MAINTENANCE_WORK_POOL_TYPE"),
+    *("MAINTENANCE_ENGINE_NETWORK", "MAINTENANCE_SECRETS"),
+    *("MAINTENANCE_ENV_FILE", "MAINTENANCE_WATCH_CANCELLATION"),
 )
-"""Read by compose.yaml or by the deployments' settings."""
+"""Read by compose.yaml, by the deployments' settings, or before the settings are made."""
 
 
 def variables_of(fields: Mapping[str, FieldInfo]) -> list[str]:

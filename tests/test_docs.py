@@ -10,7 +10,7 @@ from maintenance.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-OPERATING = (ROOT / "docs" / "operating.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 
 
@@ -41,7 +41,7 @@ def variables() -> dict[str, object]:
 
 
 def test_the_guide_names_every_setting_and_no_other() -> None:
-    named = set(re.findall(r"`([A-Z][A-Z0-9_]{5,}[A-Z0-9])`", OPERATING))
+    named = set(re.findall(r"`([A-Z][A-Z0-9_]{5,}[A-Z0-9])`", SETTINGS))
     known = set(variables())
     ours = {name for name in named if name.startswith("MAINTENANCE_")}
     assert {name for name in known if name.startswith("MAINTENANCE_")} == ours
@@ -49,7 +49,7 @@ def test_the_guide_names_every_setting_and_no_other() -> None:
 
 
 def test_the_guide_tells_the_defaults_of_the_numbers() -> None:
-    rows = dict(re.findall(r"^\| `(MAINTENANCE_[A-Z_]+)` \| ([\d.]+) \|", OPERATING, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(MAINTENANCE_[A-Z_]+)` \| ([\d.]+) \|", SETTINGS, re.MULTILINE))
     expected = {
         name: default
         for name, default in variables().items()

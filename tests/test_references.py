@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SPECIFICATION = ROOT / "docs" / "specification.md"
-FOLDERS = ("flows", "tasks", "maintenance", "deployments", "demo", "benchmarks", "tests", "docs")
+FOLDERS = (
+    *("flows", "tasks", "maintenance", "deployments", "demo"),
+    *("benchmarks", "website", "tests", "docs"),
+)
 KINDS = {".py", ".md", ".sql", ".yaml", ".yml", ".toml"}
 
 NUMBER = r"\d+(?:\.\d+)*"

@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements-runtime.lock").read_text()
 ONLY_IN_DEVELOPMENT = {"cyclonedx-bom", "pytest", "ruff"}
-NONE_STATED = {"protobuf"}
-"""Its metadata has a text of its own, 3-Clause BSD License, and no identifier."""
+NONE_STATED = {"protobuf", "python-on-whales"}
+"""Their metadata has a text and no identifier: of the 3-Clause BSD License, of the MIT License."""
 
 LICENCES = {
     *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CNRI-Python", "ISC", "LGPL-3.0-only"),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from maintenance.report import Report, StopReason
-from maintenance.settings import JOB_PLACEHOLDER
+from maintenance.settings_rules import JOB_PLACEHOLDER
 
 TIMEOUT_SECONDS = 5.0
 NO_SUCCESS = (StopReason.SKIPPED, StopReason.CANCELLED, StopReason.ERROR)

@@ -155,6 +155,6 @@ def _buckets(settings: Settings) -> Finding:
         with ExitStack() as opened:
             open_roots(settings, opened)
     except StorageError as problem:
-        action = "see docs/operating.md for the buckets' variables, credentials and permissions"
+        action = "see docs/buckets.md for the buckets' variables, credentials and permissions"
         return error(BUCKETS, str(problem), action)
     return ok(BUCKETS, f"can be listed: {', '.join(filter(None, names))}")

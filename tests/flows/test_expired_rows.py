@@ -142,9 +142,9 @@ def test_a_cutoff_before_the_first_year_is_refused_by_name(days: int) -> None:
     ("options", "said"),
     [
         (["--days", "0"], "days=0: must be at least 1, or 0 with allow_recent"),
-        (["--days", "-1"], "greater than or equal to 0"),
-        (["--days", "-1", "--allow-recent"], "greater than or equal to 0"),
-        (["--days", "many"], "valid integer"),
+        (["--days", "-1"], "must be at least 0"),
+        (["--days", "-1", "--allow-recent"], "must be at least 0"),
+        (["--days", "many"], "must be a whole number"),
         (["--as-of", "2999-01-01T00:00:00Z"], "lies in the future"),
         (["--days", "1", "--as-of", "2999-01-01T00:00:00Z"], "lies in the future"),
     ],

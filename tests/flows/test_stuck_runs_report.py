@@ -111,7 +111,7 @@ def test_rows_with_times_that_cannot_be_computed_do_not_stop_the_others(
     clean()
     with database.connect() as connection:
         query = text("SELECT id, status FROM validations_validationrun")
-        found: dict[UUID, str] = dict(connection.execute(query).tuples().all())
+        found: dict[UUID, str] = {row.id: row.status for row in connection.execute(query)}
     assert found == dict.fromkeys((odd, odder, plain), "TIMED_OUT")
 
 

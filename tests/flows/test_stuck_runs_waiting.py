@@ -126,7 +126,7 @@ def test_a_continuation_is_old_after_the_minutes_of_the_setting(
     hanging.validibot.continuation(ended, state="PENDING", created=NOW - 9 * LIMIT)
     expected = (
         "2 continuations of running validation runs are unfinished for more than 60 minutes, the"
-        " oldest for 2:00:00 (1 EXECUTING, 1 PENDING): Validibot's own command redelivers them:"
+        " oldest for 2 hours (1 EXECUTING, 1 PENDING): Validibot's own command redelivers them:"
         " python manage.py cleanup_stuck_runs (docs/migration.md)"
     )
     for dry_run in (True, False):

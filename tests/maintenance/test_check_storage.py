@@ -129,7 +129,7 @@ def test_buckets_are_listed_and_nothing_is_put_into_them(tmp_path: Path) -> None
     assert well.text == f"can be listed: {place.name}"
     assert absent.level is Severity.ERROR
     assert "absent-bucket" in absent.text
-    assert "docs/operating.md" in absent.action
+    assert "docs/buckets.md" in absent.action
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from copy import copy, deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,7 +116,7 @@ class Validibot:
     def __init__(self, engine: Engine, root: Path) -> None:
         self.engine = engine
         self.root = root
-        self._numbers = count(1)
+        self._made = 0
         self._random = random.Random(1)
         self._insert_parents()
 
@@ -129,8 +128,13 @@ class Validibot:
         engine.connect().close()
         other = copy(self)
         other.engine, other.root = engine, root
-        other._numbers, other._random = deepcopy((self._numbers, self._random))
+        other._random = deepcopy(self._random)
         return other
+
+    def _next_number(self) -> int:
+        """Return a number that no other row of this Validibot has."""
+        self._made += 1
+        return self._made
 
     def _insert_parents(self) -> None:
         """Insert what all other rows refer to."""
@@ -177,7 +181,7 @@ class Validibot:
 
     def submission(self, **values: Any) -> uuid.UUID:
         """A submission, inline and expired a day before NOW unless the values say otherwise."""
-        number = next(self._numbers)
+        number = self._next_number()
         created = values.pop("created", NOW - 8 * DAY)
         row: dict[str, Any] = {
             "id": uuid.UUID(int=self._random.getrandbits(128), version=4),
@@ -257,7 +261,7 @@ class Validibot:
         """A port file's row."""
         row = {
             "submission_id": submission_id,
-            "port_key": f"port_{next(self._numbers)}",
+            "port_key": f"port_{self._next_number()}",
             "original_filename": "weather.epw",
             "content_type": "text/plain",
             "metadata": {"a": 1},
@@ -279,14 +283,14 @@ class Validibot:
 
     def session(self, expires: datetime) -> str:
         """A session."""
-        key = f"session{next(self._numbers):033d}"
+        key = f"session{self._next_number():033d}"
         self.insert(schema.sessions, session_key=key, session_data="x", expire_date=expires)
         return key
 
     def idempotency_key(self, expires: datetime, **values: Any) -> uuid.UUID:
         """An idempotency key of a request that was answered."""
         row = {
-            "key": f"key{next(self._numbers)}",
+            "key": f"key{self._next_number()}",
             "status": "COMPLETED",
             "expires_at": expires,
             "org_id": self.org_id,
@@ -298,7 +302,7 @@ class Validibot:
         """A callback receipt of a run; its attempt is one of another run, which no job minds."""
         attempt = self.attempt(self.step_run(self.run(None)))
         row = {
-            "callback_id": f"callback{next(self._numbers)}",
+            "callback_id": f"callback{self._next_number()}",
             "received_at": received,
             "status": "COMPLETED",
             "validation_run_id": run_id,

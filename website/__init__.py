@@ -1,0 +1,1 @@
+"""The documentation as a site: what MkDocs is given besides docs/ (`make docs`)."""
