@@ -39,7 +39,8 @@ pytestmark = [
 CLEAR = f"clear-sessions/{DEPLOYMENT}"
 KEYS = f"cleanup-idempotency-keys/{DEPLOYMENT}"
 RECEIPTS = "cleanup-callback-receipts"
-SESSIONS = 150
+SESSIONS = 300
+"""So many that the run is still at work when the worker is killed, on a busy machine too."""
 OLD_RECEIPTS = 250
 """So many that the run that catches up outlasts the others' way out, on a busy machine too."""
 PAUSE_SECONDS = 0.2
